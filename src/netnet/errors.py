@@ -1,0 +1,64 @@
+"""Every error that netnet raises of its own, split by whose fault it is. Errors of the operating system stay the
+built-in ones (``ConnectionRefusedError``, ``TimeoutError``, ``BlockingIOError``, ``BrokenPipeError`` ...).
+
+::
+
+    BaseException
+    └── Cancelled                  the scope around this code was cancelled: clean up and let it pass
+    Exception
+    └── Error                      all below
+        ├── UsageError             the call does not fit here (no loop running, wrong thread, twice); also RuntimeError
+        │   └── BusyError          two of your tasks read, or two write, one stream at the same time
+        ├── DeadlockError          every task waits for another one, for good; also RuntimeError
+        ├── ClosedError            you closed it, in this task or another one; also OSError with EBADF
+        ├── TaskCancelledError     ``result()`` of a task that was cancelled has nothing to give; also RuntimeError
+        ├── AddressError           an address could not be read; also ValueError
+        └── ProtocolError          the peer broke the protocol; also ValueError
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class Cancelled(BaseException):
+    """The scope around this code was cancelled.
+
+    Raised by every further blocking call until the code leaves the scope. Catch it only to clean up, then let it pass.
+    A ``BaseException``, so that ``except Exception`` does not swallow it.
+    """
+
+
+class Error(Exception):
+    """The root of netnet's own errors."""
+
+
+class UsageError(Error, RuntimeError):
+    """A call that does not fit where it was made; the message says what to do instead."""
+
+
+class BusyError(UsageError):
+    """A second task wants to read (or write) a stream that another task is already reading (or writing)."""
+
+
+class DeadlockError(Error, RuntimeError):
+    """Every task is parked and nothing is left that could wake one. The message names each and what it waits for."""
+
+
+class ClosedError(Error, OSError):
+    """The socket was closed, before the call or while it waited. ``errno`` is ``EBADF``."""
+
+    def __init__(self, message: str = "the socket is closed") -> None:
+        super().__init__(errno.EBADF, message)
+
+
+class TaskCancelledError(Error, RuntimeError):
+    """The task was cancelled before it had a result."""
+
+
+class AddressError(Error, ValueError):
+    """An address that cannot be read; the message shows it and the forms that are understood."""
+
+
+class ProtocolError(Error, ValueError):
+    """The peer sent what its protocol does not allow; the message says what and where."""

@@ -1,0 +1,562 @@
+"""The socket that looks blocking. It *is* a ``socket.socket``: what takes one takes ours, and nothing is patched.
+
+The descriptor is always non-blocking. Each call that can wait is tried first; on would-block the calling task parks
+until the descriptor is ready. In a loop that parks a green thread; outside one it blocks the OS thread, as the standard
+class does. Time-outs (``settimeout``) mean what they mean in the standard library.
+
+"Try, park on would-block, try again" exists once, in ``_cooperate``. ``recv``, ``recv_into``, ``send`` and ``sendall``
+have it written out for the usual case (in a loop, no time-out, no flags, nobody else in the way) and go to
+``_cooperate`` for all others; a test holds both to the same behaviour. What is ready and who waits: see
+``netnet.runtime.descriptor``, with the short-read rule. A send that took only a part has filled the buffer in the same
+sense: TCP sets its no-space mark then, and an event follows when space comes.
+
+``recv(n)`` for large n does not ask the allocator for n bytes, which above 128 KiB is a memory mapping for each call:
+it receives into one buffer of the process and copies out what came.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+
+from greenlet import getcurrent
+
+from netnet.errors import BusyError, ClosedError
+from netnet.poller.contract import READABLE, WRITABLE
+from netnet.poller.single import wait_one
+from netnet.runtime.clock import checked_seconds
+from netnet.runtime.descriptor import Descriptor
+from netnet.runtime.foreign import refuse_to_block
+from netnet.runtime.worker import worker_or_none
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+T = TypeVar("T")
+
+_plain = socket.socket
+_recv = _plain.recv
+_recv_into = _plain.recv_into
+_send = _plain.send
+_set_plain_timeout = _plain.settimeout
+
+#: so much a chunk of ``for chunk in sock`` has at most, and one ``recv`` takes from the allocator
+CHUNK_BYTES = 65536
+_ALLOCATE_MAX = 128 * 1024 - 64
+
+_NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
+_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+_WAITALL = getattr(socket, "MSG_WAITALL", 0)
+_INET = (int(socket.AF_INET), int(socket.AF_INET6))
+_STREAM = int(socket.SOCK_STREAM)
+_TCP = (0, int(socket.IPPROTO_TCP))
+
+# the C class's own attributes: the Python class wraps them into enumerations, which costs a microsecond each
+_family_of = _socket.socket.family.__get__  # type: ignore[attr-defined]
+_type_of = _socket.socket.type.__get__  # type: ignore[attr-defined]
+_proto_of = _socket.socket.proto.__get__  # type: ignore[attr-defined]
+
+_IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
+
+#: where large receives land first; one for all, since no task switch comes between receiving and copying out
+_landing: bytearray | None = None
+
+
+def landing_buffer() -> bytearray:
+    """The process's receive buffer, 256 KiB. Its contents are good until the next call that may use it."""
+    global _landing
+    if _landing is None:
+        _landing = bytearray(262144)
+    return _landing
+
+
+class Socket(socket.socket):
+    """A cooperative ``socket.socket``. Same calls, same errors, same time-outs.
+
+    Two tasks may use one stream at once if one reads and the other writes; a second reader or writer gets
+    ``BusyError``. On listeners and datagram sockets any number may wait, first come first served. ``close`` wakes all
+    who wait, with ``ClosedError``. Every call that can wait raises ``Cancelled`` when its task is cancelled.
+    """
+
+    __slots__ = ("_descriptor", "_timeout")
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        if fileno is None:
+            super().__init__(family, (socket.SOCK_STREAM if type == -1 else type) | _NONBLOCK, proto)
+        else:
+            super().__init__(family, type, proto, fileno)
+        default = socket.getdefaulttimeout()
+        if fileno is not None or default is not None or not _NONBLOCK:
+            _set_plain_timeout(self, 0.0)
+        stream = _type_of(self) == _STREAM
+        tcp = stream and _family_of(self) in _INET and _proto_of(self) in _TCP
+        self._descriptor = Descriptor(self.fileno(), stream=stream, tcp=tcp)
+        self._timeout: float | None = None
+        if default is not None:
+            self.settimeout(default)
+
+    # -- time-outs
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Limits each call that waits to *value* seconds; 0: calls never wait (``BlockingIOError``); ``None``: no limit.
+
+        Raises ``ValueError`` for a negative number or NaN. See ``socket.socket.settimeout``.
+        """
+        if value is not None:
+            value = checked_seconds(value)
+            if value < 0:
+                raise ValueError("Timeout value out of range")
+        self._timeout = value
+        self._descriptor.set_timed(value is not None)
+        if value == 0:
+            self._descriptor.readable = self._descriptor.writable = True
+
+    def gettimeout(self) -> float | None:
+        """The limit in seconds that ``settimeout`` set."""
+        return self._timeout
+
+    def setblocking(self, flag: bool, /) -> None:
+        """``settimeout(None)`` if *flag* is true, else ``settimeout(0)``."""
+        self.settimeout(None if flag else 0.0)
+
+    def getblocking(self) -> bool:
+        """Whether calls may wait: the time-out is not 0."""
+        return self._timeout != 0
+
+    @property
+    def timeout(self) -> float | None:  # type: ignore[override]
+        """The limit in seconds that ``settimeout`` set."""
+        return self._timeout
+
+    # -- the one wait loop
+
+    def _until(self) -> float | None:
+        """The instant at which a call that begins now has used up its time."""
+        return None if self._timeout is None else _now() + self._timeout
+
+    def _cooperate(
+        self, side: int, call: Callable[..., T], *args: Any, flags: int = 0, until: float | None = None
+    ) -> T:
+        """``call(self, *args)``, tried again each time the descriptor becomes ready on *side*, until it does not block.
+
+        *flags* are looked at for ``MSG_DONTWAIT``. *until* is the instant when the time is up, where that was decided
+        before this call.
+        """
+        descriptor = self._descriptor
+        timeout = self._timeout
+        worker = worker_or_none()
+        if timeout == 0 or flags & _DONTWAIT:
+            if worker is not None and worker.home is worker.loop:
+                worker.loop.checkpoint(worker)
+            return call(self, *args)
+        if until is None and timeout is not None:
+            until = _now() + timeout
+        if worker is None:
+            return self._block(side, until, call, args)
+        worker.loop.checkpoint(worker)
+        waited = False
+        try:
+            waiter = descriptor.reader if side == READABLE else descriptor.writer
+            if waiter is not None:
+                descriptor.check_free(side)
+                descriptor.wait(worker, side, until)
+                waited = True
+            elif not (descriptor.readable if side == READABLE else descriptor.writable):
+                descriptor.wait(worker, side, until)
+                waited = True
+            while True:
+                try:
+                    result = call(self, *args)
+                except BlockingIOError:
+                    if side == READABLE:
+                        descriptor.readable = False
+                    else:
+                        descriptor.writable = False
+                    descriptor.wait(worker, side, until, again=waited)
+                    waited = True
+                else:
+                    if side == READABLE:
+                        descriptor.readable = True
+                    else:
+                        descriptor.writable = True
+                    return result
+        except OSError as error:
+            if error.errno == errno.EBADF and self.fileno() < 0 and not isinstance(error, ClosedError):
+                raise ClosedError from error
+            raise
+        finally:
+            if descriptor.shared:
+                descriptor.pass_on(side)
+
+    def _block(self, side: int, until: float | None, call: Callable[..., T], args: tuple[Any, ...]) -> T:
+        """The same, outside a loop: the OS thread waits."""
+        while True:
+            try:
+                return call(self, *args)
+            except BlockingIOError:
+                refuse_to_block()
+                left = None if until is None else until - _now()
+                if (left is not None and left <= 0) or not wait_one(self.fileno(), side, left):
+                    raise TimeoutError("timed out") from None
+
+    # -- receiving
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Receives at most *bufsize* bytes; ``b""`` when the peer has finished. See recv(2)."""
+        descriptor = self._descriptor
+        home = descriptor.home
+        if home is None or flags or bufsize > _ALLOCATE_MAX or not home.credit:
+            return self._recv_any(bufsize, flags)
+        if descriptor.readable:
+            home.credit -= 1
+            try:
+                data = _recv(self, bufsize)
+            except BlockingIOError:
+                descriptor.readable = False
+            else:
+                if len(data) < bufsize and descriptor.short_is_dry:
+                    descriptor.readable = False
+                return data
+        current: Any = getcurrent()
+        try:
+            if current.home is not home or descriptor.reader is not None:
+                return self._recv_any(bufsize, flags)
+        except AttributeError:  # not a task
+            return self._recv_any(bufsize, flags)
+        descriptor.reader = current
+        current.waiting = descriptor
+        home.switch_to_hub()
+        try:
+            data = _recv(self, bufsize)
+        except BlockingIOError:  # woken in vain
+            return self._recv_any(bufsize, flags)
+        if len(data) == bufsize or not descriptor.short_is_dry:
+            descriptor.readable = True
+        return data
+
+    def _recv_any(self, bufsize: int, flags: int) -> bytes:
+        if flags & _WAITALL:
+            buffer = bytearray(bufsize)
+            return bytes(memoryview(buffer)[: self._recv_all(memoryview(buffer), flags)])
+        if bufsize <= _ALLOCATE_MAX:
+            data = self._cooperate(READABLE, _recv, bufsize, flags, flags=flags)
+            self._note_read(len(data), bufsize, flags)
+            return data
+        buffer = landing_buffer()
+        size = min(bufsize, len(buffer))
+        count = self._cooperate(READABLE, _recv_into, buffer, size, flags, flags=flags)
+        data = bytes(memoryview(buffer)[:count])
+        self._note_read(count, size, flags)
+        return data
+
+    def _note_read(self, count: int, asked: int, flags: int) -> None:
+        """The short-read rule, for the calls that are not written out."""
+        descriptor = self._descriptor
+        if count < asked and descriptor.short_is_dry and not flags and self._timeout != 0:
+            descriptor.readable = False
+
+    def _recv_all(self, view: memoryview, flags: int) -> int:
+        """``MSG_WAITALL``: the descriptor does not block, so the waiting for the rest is ours."""
+        if self.type != socket.SOCK_STREAM or self._timeout == 0 or flags & _DONTWAIT:
+            return self._cooperate(READABLE, _recv_into, view, len(view), flags, flags=flags)
+        rest = flags & ~_WAITALL
+        done = 0
+        while done < len(view):
+            count = self.recv_into(view[done:], 0, rest)
+            done += count
+            if not count or rest:
+                break
+        return done
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Receives into *buffer*, at most *nbytes* (0: its size); returns how many bytes. See recv(2)."""
+        descriptor = self._descriptor
+        home = descriptor.home
+        if home is None or flags or not home.credit:
+            return self._recv_into_any(buffer, nbytes, flags)
+        if descriptor.readable:
+            home.credit -= 1
+            try:
+                count = _recv_into(self, buffer, nbytes)
+            except BlockingIOError:
+                descriptor.readable = False
+            else:
+                if descriptor.short_is_dry and count < (nbytes or _size(buffer)):
+                    descriptor.readable = False
+                return count
+        current: Any = getcurrent()
+        try:
+            if current.home is not home or descriptor.reader is not None:
+                return self._recv_into_any(buffer, nbytes, flags)
+        except AttributeError:  # not a task
+            return self._recv_into_any(buffer, nbytes, flags)
+        descriptor.reader = current
+        current.waiting = descriptor
+        home.switch_to_hub()
+        try:
+            count = _recv_into(self, buffer, nbytes)
+        except BlockingIOError:  # woken in vain
+            return self._recv_into_any(buffer, nbytes, flags)
+        if not descriptor.short_is_dry or count == (nbytes or _size(buffer)):
+            descriptor.readable = True
+        return count
+
+    def _recv_into_any(self, buffer: WriteableBuffer, nbytes: int, flags: int) -> int:
+        if flags & _WAITALL:
+            view = memoryview(buffer).cast("B")
+            return self._recv_all(view[:nbytes] if nbytes else view, flags)
+        count = self._cooperate(READABLE, _recv_into, buffer, nbytes, flags, flags=flags)
+        self._note_read(count, nbytes or _size(buffer), flags)
+        return count
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        """Receives a datagram (or bytes) and its sender's address. See recvfrom(2)."""
+        return self._cooperate(READABLE, _plain.recvfrom, bufsize, flags, flags=flags)
+
+    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        """As ``recvfrom``, into *buffer*; returns the number of bytes and the sender's address."""
+        return self._cooperate(READABLE, _plain.recvfrom_into, buffer, nbytes, flags, flags=flags)
+
+    if hasattr(_plain, "recvmsg"):
+
+        def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
+            """Receives bytes and control messages: ``(data, ancdata, msg_flags, address)``. See recvmsg(2)."""
+            return self._cooperate(READABLE, _plain.recvmsg, bufsize, ancbufsize, flags, flags=flags)
+
+        def recvmsg_into(
+            self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /
+        ) -> tuple[int, list[Any], int, Any]:
+            """As ``recvmsg``, scattered into several buffers."""
+            return self._cooperate(READABLE, _plain.recvmsg_into, list(buffers), ancbufsize, flags, flags=flags)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The chunks that come in, as they come, at most 64 KiB each, until the peer has finished."""
+        while chunk := self.recv(CHUNK_BYTES):
+            yield chunk
+
+    # -- sending
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """Sends what there is room for now, waiting if there is none; returns how many bytes. See send(2)."""
+        descriptor = self._descriptor
+        home = descriptor.home
+        if home is None or flags or not descriptor.writable or not home.credit or descriptor.writer is not None:
+            return self._cooperate(WRITABLE, _send, data, flags, flags=flags)
+        home.credit -= 1
+        try:
+            return _send(self, data)
+        except BlockingIOError:
+            descriptor.writable = False
+            return self._cooperate(WRITABLE, _send, data)
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
+        """Sends all of *data*, waiting as often as needed.
+
+        An error half way has the attribute ``bytes_sent``: how many bytes the kernel took before. See send(2).
+        """
+        descriptor = self._descriptor
+        home = descriptor.home
+        if (
+            type(data) is bytes
+            and home is not None
+            and not flags
+            and descriptor.writable
+            and home.credit
+            and descriptor.writer is None
+        ):
+            home.credit -= 1
+            try:
+                sent = _send(self, data)
+            except BlockingIOError:
+                sent = 0
+                descriptor.writable = False
+            if sent == len(data):
+                return
+            self._send_rest(memoryview(data), sent, flags)
+        else:
+            with memoryview(data) as view, view.cast("B") as octets:
+                self._send_rest(octets, 0, flags)
+
+    def _send_rest(self, view: memoryview, sent: int, flags: int) -> None:
+        """Sends ``view[sent:]``. The time-out is for all of it, as in the standard class."""
+        until = self._until()
+        try:
+            while True:
+                if sent and self._descriptor.short_is_dry:
+                    self._descriptor.writable = False
+                sent += self._cooperate(WRITABLE, _send, view[sent:], flags, flags=flags, until=until)
+                if sent >= len(view):
+                    return
+        except BaseException as error:
+            error.bytes_sent = sent  # type: ignore[attr-defined]
+            raise
+
+    def sendto(self, data: ReadableBuffer, *args: Any) -> int:  # type: ignore[override]
+        """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
+        return self._cooperate(WRITABLE, _plain.sendto, data, *args, flags=args[0] if len(args) == 2 else 0)
+
+    if hasattr(_plain, "sendmsg"):
+
+        def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
+            """Sends several buffers and control messages as one; returns how many bytes. See sendmsg(2)."""
+            buffers, ancdata = list(buffers), list(ancdata)
+            rest = (flags,) if address is None else (flags, address)
+            return self._cooperate(WRITABLE, _plain.sendmsg, buffers, ancdata, *rest, flags=flags)
+
+    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
+        """Sends a file from *offset* on: *count* bytes, or all until its end. Returns how many bytes were sent.
+
+        By sendfile(2) where *file* is a regular file, else by reading and sending. The file's position is set behind
+        the last byte sent, also after an error. Raises ``ValueError`` on a non-blocking or non-stream socket.
+        """
+        self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
+        if self._timeout == 0:
+            raise ValueError("non-blocking sockets are not supported")
+        try:
+            source = file.fileno()
+            regular = hasattr(os, "sendfile") and os.path.isfile(source) and os.fstat(source).st_size > 0
+        except (AttributeError, OSError):
+            regular = False
+        if not regular:
+            return self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined,no-any-return]
+        sent = 0
+        until = self._until()
+        try:
+            while count is None or sent < count:
+                size = min(2**30, sys.maxsize if count is None else count - sent)
+                moved = self._cooperate(WRITABLE, _sendfile, source, offset + sent, size, until=until)
+                if not moved:
+                    break
+                sent += moved
+            return sent
+        finally:
+            if sent:
+                file.seek(offset + sent)
+
+    # -- connecting
+
+    def accept(self) -> tuple[Socket, Any]:  # type: ignore[override]
+        """Waits for a connection; returns its socket and the peer's address. See accept(2)."""
+        fd, address = self._cooperate(READABLE, _accept)
+        try:
+            return Socket(_family_of(self), _type_of(self), _proto_of(self), fd), address
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def connect(self, address: Any, /) -> None:
+        """Connects to *address*, in the form of the socket's family, and waits until it stands. See connect(2)."""
+        code = self.connect_ex(address)
+        if code:
+            if code == errno.EWOULDBLOCK and self._timeout:
+                raise TimeoutError("timed out")
+            raise OSError(code, os.strerror(code))
+
+    def connect_ex(self, address: Any, /) -> int:
+        """As ``connect``, but returns the error number, 0 for success. ``EWOULDBLOCK`` when the time was up."""
+        while True:
+            code = _plain.connect_ex(self, address)
+            if code == errno.EINTR:
+                code = errno.EINPROGRESS
+            if code not in _IN_PROGRESS or self._timeout == 0:
+                if code == 0:
+                    self._descriptor.readable = self._descriptor.writable = True
+                return code
+            if code == errno.EAGAIN and self.family == getattr(socket, "AF_UNIX", None):
+                # the listener's backlog is full and the kernel offers no way to wait for it: nothing was begun
+                return self._connect_unix(address)
+            self._descriptor.writable = False
+            try:
+                return self._cooperate(WRITABLE, _connected)
+            except TimeoutError:
+                return errno.EWOULDBLOCK
+
+    def _connect_unix(self, address: Any) -> int:
+        """Tries again, at growing intervals, until the listener takes the connection or the time is up."""
+        from netnet.runtime.api import sleep
+
+        until = self._until()
+        pause = 0.001
+        while True:
+            if worker_or_none() is not None:
+                sleep(pause)
+            else:
+                refuse_to_block()
+                time.sleep(pause)
+            code = _plain.connect_ex(self, address)
+            if code != errno.EAGAIN or (until is not None and _now() >= until):
+                return code
+            pause = min(0.05, pause * 2)
+
+    # -- the end
+
+    def dup(self) -> Self:
+        """Another socket for the same connection, with a descriptor of its own, not inherited by child programs."""
+        copy = super().dup()
+        copy.settimeout(self._timeout)
+        return copy
+
+    def detach(self) -> int:
+        """Gives up the descriptor and returns it; the socket counts as closed. It blocks again, if the socket did.
+
+        Raises ``BusyError`` while a task waits for the socket.
+        """
+        descriptor = self._descriptor
+        if descriptor.reader is not None or descriptor.writer is not None:
+            raise BusyError("a task waits for this socket; it cannot be detached")
+        descriptor.detach()
+        fd = super().detach()
+        descriptor.fd = -1
+        if fd >= 0:
+            os.set_blocking(fd, self._timeout is None)
+        return fd
+
+    def _real_close(self, _ss: Any = socket.socket) -> None:
+        self._descriptor.close()
+        super()._real_close()  # type: ignore[misc]
+
+
+def _accept(sock: Socket) -> tuple[int, Any]:
+    return sock._accept()  # type: ignore[attr-defined,no-any-return]
+
+
+def _sendfile(sock: Socket, source: int, offset: int, count: int) -> int:
+    return os.sendfile(sock.fileno(), source, offset, count)
+
+
+def _connected(sock: Socket) -> int:
+    """How a connection attempt ended: 0, or the error number. Would-block while it is under way."""
+    try:
+        sock.getpeername()
+    except OSError:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not code:
+            raise BlockingIOError from None
+        return code
+    return 0
+
+
+def _size(buffer: WriteableBuffer) -> int:
+    if type(buffer) is bytearray:
+        return len(buffer)
+    with memoryview(buffer) as view:
+        return view.nbytes
+
+
+def _now() -> float:
+    worker = worker_or_none()
+    return time.monotonic() if worker is None else worker.loop.clock.now()
+
+
+def socketpair(family: int | None = None, type: int = socket.SOCK_STREAM, proto: int = 0) -> tuple[Socket, Socket]:
+    """Two connected sockets. The family is ``AF_UNIX`` where there is one, else TCP over loopback. See socketpair(2)."""
+    one, other = socket.socketpair(*(() if family is None else (family, type, proto)))
+    return Socket(one.family, one.type, one.proto, one.detach()), Socket(
+        other.family, other.type, other.proto, other.detach()
+    )

@@ -1,0 +1,47 @@
+"""Which descriptors are ready. One small contract (``contract``), one file per kernel facility; ``create`` picks one.
+
+The environment variable ``NETNET_POLLER`` forces a backend: ``epoll``, ``kqueue``, ``poll`` or ``select``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+
+from netnet.errors import UsageError
+from netnet.poller.contract import Poller
+
+#: best first: the first that this system has is taken
+BACKENDS = ("epoll", "kqueue", "poll", "select")
+
+ENVIRONMENT = "NETNET_POLLER"
+
+
+def _backend(name: str) -> Callable[[], Poller]:
+    if name == "epoll":
+        from netnet.poller.epoll import EpollPoller as Backend
+    elif name == "kqueue":
+        from netnet.poller.kqueue import KqueuePoller as Backend
+    elif name == "poll":
+        from netnet.poller.poll import PollPoller as Backend
+    else:
+        from netnet.poller.select import SelectPoller as Backend
+    return Backend  # type: ignore[return-value]
+
+
+def available() -> list[str]:
+    """The names of the backends that this system has, best first."""
+    return [name for name in BACKENDS if hasattr(select, name)]
+
+
+def create(name: str | None = None) -> Poller:
+    """A new poller: ``name``, else what ``NETNET_POLLER`` says, else the best of this system.
+
+    Raises ``UsageError`` for a name that is unknown or not to be had here.
+    """
+    here = available()
+    wanted = name or os.environ.get(ENVIRONMENT) or here[0]
+    if wanted not in here:
+        raise UsageError(f"there is no poller {wanted!r} here; {ENVIRONMENT} may be one of: {', '.join(here)}")
+    return _backend(wanted)()

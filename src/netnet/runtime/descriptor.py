@@ -1,0 +1,259 @@
+"""What the loop knows of one descriptor: what is ready, and who waits. The socket owns it, the loop's table refers to it.
+
+``readable`` and ``writable`` say what the next call may expect: set by events, cleared by would-block (and by a short
+read, see below). They are hints: a stale one costs a failing call, never correctness. A descriptor is registered with
+the poller once, when somebody first has to wait for it; what is ready already then comes as the first event.
+
+The short-read rule. A read from a TCP socket that returns less than was asked for has emptied it, so the next read may
+wait at once, without a failing call. That holds while all of this does, and ``short_is_dry`` says whether it does:
+
+1. it is TCP over IPv4 or IPv6 (a UNIX stream stops at a boundary of credentials, a datagram is always short);
+2. the read had no flags (``MSG_PEEK`` leaves the data there);
+3. no urgent data, error, hang-up or end of the peer was ever reported: then the short read may have stopped at the
+   urgent mark or in front of the end, and no further event would come. A thing that happens after the last event the
+   loop saw brings an event of its own, because the poller is edge-triggered; so what matters is only what was seen.
+   (Where the poller does not tell of urgent data, the rule is off.)
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from netnet.errors import BusyError, ClosedError
+from netnet.poller.contract import ERROR, HANGUP, PEER_CLOSED, READABLE, WRITABLE
+from netnet.runtime.worker import Throw, Waiter, Worker
+
+if TYPE_CHECKING:
+    from netnet.runtime.loop import Loop
+
+#: what else an event means: an error or a hang-up ends both directions, the peer's end makes reading return at once
+_ALSO = ((ERROR, READABLE | WRITABLE), (HANGUP, READABLE | WRITABLE), (PEER_CLOSED, READABLE))
+
+
+class Line:
+    """Several tasks waiting on the same side of a descriptor, first come first served.
+
+    An event wakes the first; when its call is through it wakes the next (``Descriptor.pass_on``), until one finds
+    nothing left and stands in front again. So no wake-up is lost, and none is wasted on a crowd.
+    """
+
+    __slots__ = ("descriptor", "side", "workers")
+
+    def __init__(self, descriptor: Descriptor, side: int, first: Waiter) -> None:
+        self.descriptor = descriptor
+        self.side = side
+        self.workers: deque[Waiter] = deque([first])
+
+    def _stay(self) -> None:
+        if self.workers:
+            self.descriptor.put(self.side, self)
+
+    def switch(self) -> None:
+        worker = self.workers.popleft()
+        self._stay()
+        worker.switch()
+
+    def pop(self) -> Waiter:
+        worker = self.workers.popleft()
+        if not self.workers:
+            self.descriptor.put(self.side, None)
+        return worker
+
+    def remove(self, worker: Waiter) -> bool:
+        try:
+            self.workers.remove(worker)
+        except ValueError:
+            return False
+        if not self.workers:
+            self.descriptor.put(self.side, None)
+        return True
+
+
+class Descriptor:
+    """The state of one descriptor in the loop that waits for it."""
+
+    __slots__ = ("fd", "home", "loop", "readable", "reader", "shared", "short_is_dry", "timed", "writable", "writer")
+
+    def __init__(self, fd: int, *, stream: bool, tcp: bool) -> None:
+        self.fd = fd
+        #: the loop whose poller has it; None before the first wait
+        self.loop: Loop | None = None
+        #: the loop, when the calls written out for speed may be used: edge-triggered, and no time-out is set
+        self.home: Loop | None = None
+        self.readable = True
+        self.writable = True
+        self.reader: Waiter | None = None
+        self.writer: Waiter | None = None
+        self.short_is_dry = tcp
+        #: several tasks may wait for one side of it: a listener, a datagram socket
+        self.shared = not stream
+        self.timed = False
+
+    # -- events
+
+    def note_unusual(self, bits: int) -> int:
+        """An event with one of the unusual bits: from now on a short read proves nothing. Returns what is ready."""
+        self.short_is_dry = False
+        for bit, also in _ALSO:
+            if bits & bit:
+                bits |= also
+        return bits
+
+    # -- waiting
+
+    def put(self, side: int, waiter: Waiter | None) -> None:
+        if side == READABLE:
+            self.reader = waiter
+        else:
+            self.writer = waiter
+
+    def wait(self, worker: Worker, side: int, until: float | None = None, *, again: bool = False) -> None:
+        """Parks *worker* until the descriptor is ready on *side* (``READABLE`` or ``WRITABLE``). May be woken in vain.
+
+        *until* is an instant, after which ``TimeoutError`` is raised; *again* says that the worker was first in line
+        before. Raises ``Cancelled``, ``ClosedError``, and ``BusyError`` where another task waits on a stream already.
+        """
+        loop = worker.loop
+        if worker.home is not loop:
+            loop.refuse(worker)
+        self.attach(loop)
+        present = self.reader if side == READABLE else self.writer
+        if present is None:
+            self.put(side, worker)
+        elif not self.shared:
+            raise BusyError(self._busy(side))
+        else:
+            line = present
+            if not isinstance(line, Line):
+                line = Line(self, side, present)
+                self.put(side, line)
+            if again:
+                line.workers.appendleft(worker)
+            else:
+                line.workers.append(worker)
+        if not loop.poller.edge_triggered:
+            loop.poller.rearm(self.fd, side)
+        worker.waiting = self
+        if until is None:
+            loop.switch_to_hub()
+            return
+        timer = loop.timers.add(until, functools.partial(loop.interrupt, worker, _timed_out))
+        try:
+            loop.switch_to_hub()
+        finally:
+            timer.cancel()
+
+    def watch(self, side: int, waiter: Waiter) -> None:
+        """Has *waiter*, which is no task, woken when the descriptor is ready on *side*. It must be attached."""
+        self.put(side, waiter)
+        assert self.loop is not None
+        if not self.loop.poller.edge_triggered:
+            self.loop.poller.rearm(self.fd, side)
+
+    def pass_on(self, side: int) -> None:
+        """A call on *side* is through without would-block: whoever is next in line may try."""
+        line = self.reader if side == READABLE else self.writer
+        if isinstance(line, Line):
+            loop = self.loop
+            assert loop is not None
+            loop.ready.append(line.pop())
+
+    def forget(self, worker: Worker) -> bool:
+        for side, waiter in ((READABLE, self.reader), (WRITABLE, self.writer)):
+            if waiter is worker:
+                self.put(side, None)
+                return True
+            if isinstance(waiter, Line) and waiter.remove(worker):
+                return True
+        return False
+
+    def describe(self, worker: Worker) -> str:
+        writing = self.writer is worker or (isinstance(self.writer, Line) and worker in self.writer.workers)
+        return f"descriptor {self.fd} to become {'writable' if writing else 'readable'}"
+
+    def _busy(self, side: int) -> str:
+        what = "reads" if side == READABLE else "writes"
+        return f"another task {what} this stream (descriptor {self.fd}) already; one may read while one writes"
+
+    def check_free(self, side: int) -> None:
+        """Raises ``BusyError`` where a task waits on *side* of a stream."""
+        if not self.shared and (self.reader if side == READABLE else self.writer) is not None:
+            raise BusyError(self._busy(side))
+
+    # -- the poller
+
+    def attach(self, loop: Loop) -> None:
+        """Registers the descriptor with the loop's poller, unless it is already."""
+        if self.loop is loop:
+            return
+        if self.loop is not None:
+            if self.reader is not None or self.writer is not None:
+                raise BusyError(f"descriptor {self.fd} is waited for in another thread's loop; it can be in one at a time")
+            self.detach()
+        old = loop.descriptors.get(self.fd)
+        if old is not None:
+            if old.reader is not None or old.writer is not None:
+                raise BusyError(f"descriptor {self.fd} is waited for through another socket object")
+            old.detach()
+        loop.poller.register(self.fd)
+        loop.descriptors[self.fd] = self
+        self.loop = loop
+        if not loop.poller.reports_urgent:
+            self.short_is_dry = False
+        self.set_timed(self.timed)
+
+    def set_timed(self, timed: bool) -> None:
+        """Says whether calls on it have a time-out, which rules out the calls written out for speed."""
+        self.timed = timed
+        loop = self.loop
+        self.home = loop if loop is not None and loop.poller.edge_triggered and not timed else None
+
+    def orphan(self) -> None:
+        """Forgets the loop, which is gone or not ours to touch."""
+        self.loop = None
+        self.home = None
+        self.reader = self.writer = None
+        self.readable = self.writable = True
+
+    def detach(self) -> None:
+        """Takes the descriptor out of its loop's poller and table, if it is (still) the one that is meant there."""
+        loop = self.loop
+        if loop is not None:
+            if loop.descriptors.get(self.fd) is self:
+                del loop.descriptors[self.fd]
+                loop.poller.unregister(self.fd)
+            self.orphan()
+
+    def close(self) -> None:
+        """Unregisters the descriptor, then wakes all who wait for it with ``ClosedError``. Closing it comes after."""
+        loop = self.loop
+        waiters = [waiter for waiter in (self.reader, self.writer) if waiter is not None]
+        self.detach()
+        self.fd = -1
+        if loop is None or not waiters:
+            return
+        here = threading.get_ident() == loop.thread_ident
+        for waiter in waiters:
+            for one in waiter.workers if isinstance(waiter, Line) else (waiter,):
+                wake: Waiter = Throw(one, ClosedError(_CLOSED)) if isinstance(one, Worker) else one
+                if here:
+                    loop.ready.append(wake)
+                else:
+                    loop.call_from_thread(wake)
+
+    def abort_background(self) -> None:
+        """Ends the work without a task (a relay) that waits for this descriptor."""
+        for waiter in (self.reader, self.writer):
+            abort = getattr(waiter, "abort", None)
+            if abort is not None:
+                abort()
+
+
+_CLOSED = "the socket was closed while this task waited for it"
+
+
+def _timed_out() -> BaseException:
+    return TimeoutError("timed out")

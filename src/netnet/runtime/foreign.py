@@ -1,0 +1,108 @@
+"""Waiting for descriptors that are no netnet sockets: those of C libraries, pipes, terminals, eventfds.
+
+Of these nobody here knows when they would block, so they are level-triggered one-shots: look first, wait if need be,
+look again. Each wait costs two looks (``poll`` without waiting) and two changes in the poller, and can be shared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netnet.errors import UsageError
+from netnet.poller.contract import READABLE, WRITABLE
+from netnet.poller.single import wait_one
+from netnet.runtime.descriptor import Descriptor
+from netnet.runtime.worker import Worker, worker_or_none
+
+if TYPE_CHECKING:
+    from netnet.runtime.loop import Loop
+
+
+class _Crowd:
+    """All who wait for one side of a foreign descriptor; one event wakes them all."""
+
+    __slots__ = ("descriptor", "loop", "side", "workers")
+
+    def __init__(self, loop: Loop, descriptor: Descriptor, side: int) -> None:
+        self.loop = loop
+        self.descriptor = descriptor
+        self.side = side
+        self.workers: list[Worker] = []
+        descriptor.put(side, self)
+        loop.poller.watch(descriptor.fd, side)
+
+    def _leave(self) -> None:
+        self.descriptor.put(self.side, None)
+        self.loop.poller.unwatch(self.descriptor.fd, self.side)
+        if self.descriptor.reader is None and self.descriptor.writer is None:
+            self.loop.descriptors.pop(self.descriptor.fd, None)
+
+    def switch(self) -> None:
+        self._leave()
+        for worker in self.workers:
+            worker.waiting = None
+            self.loop.ready.append(worker)
+
+    def forget(self, worker: Worker) -> bool:
+        if worker not in self.workers:
+            return False
+        self.workers.remove(worker)
+        if not self.workers:
+            self._leave()
+        return True
+
+    def describe(self, worker: Worker) -> str:
+        return f"foreign descriptor {self.descriptor.fd} to become {'readable' if self.side == READABLE else 'writable'}"
+
+
+def _park(worker: Worker, fd: int, side: int) -> None:
+    loop = worker.loop
+    descriptor = loop.descriptors.get(fd)
+    if descriptor is not None and descriptor.loop is loop:  # one of our sockets: its events come anyway
+        descriptor.wait(worker, side)
+        return
+    if descriptor is None:
+        descriptor = loop.descriptors[fd] = Descriptor(fd, stream=False, tcp=False)
+    crowd = descriptor.reader if side == READABLE else descriptor.writer
+    if not isinstance(crowd, _Crowd):
+        crowd = _Crowd(loop, descriptor, side)
+    crowd.workers.append(worker)
+    worker.waiting = crowd
+    loop.switch_to_hub()
+
+
+def _wait(fd: int | object, side: int) -> None:
+    number = fd if isinstance(fd, int) else fd.fileno()  # type: ignore[attr-defined]
+    if number < 0:
+        raise ValueError(f"descriptor {number} is closed")
+    worker = worker_or_none()
+    if worker is None:
+        refuse_to_block()
+        wait_one(number, side, None)
+        return
+    worker.loop.checkpoint(worker)
+    while not wait_one(number, side, 0):
+        _park(worker, number, side)
+
+
+def refuse_to_block() -> None:
+    """Raises ``UsageError`` in a callback of the loop, where blocking the OS thread would stop everything."""
+    from netnet.runtime.loop import running
+
+    if getattr(running, "loop", None) is not None:
+        raise UsageError("a callback of the loop must not wait; spawn a task for it")
+
+
+def wait_readable(fd: int | object, /) -> None:
+    """Waits until a descriptor can be read without blocking (or has ended, or failed).
+
+    *fd* is a number or has a ``fileno`` method. Level-triggered: returns at once while it is readable. Switches tasks;
+    outside a loop it blocks the OS thread. Raises ``Cancelled``, and ``OSError`` (``EBADF``) when it is not open. Do
+    not close a descriptor that a task waits for in this way: cancel the task first. See poll(2).
+    """
+    _wait(fd, READABLE)
+
+
+def wait_writable(fd: int | object, /) -> None:
+    """Waits until a descriptor can be written without blocking; everything else as ``wait_readable``."""
+    _wait(fd, WRITABLE)

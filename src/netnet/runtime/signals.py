@@ -1,0 +1,97 @@
+"""Ctrl-C and SIGTERM while a loop runs in the main thread.
+
+The handlers only note the signal and wake the loop, which delivers it in its next turn: SIGINT raises
+``KeyboardInterrupt`` in the main task where it waits (or at its next blocking call); SIGTERM cancels the main task and
+all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``SystemExit(143)``. Two cases cannot wait for a turn:
+
+- the main task itself is computing, in code that is not netnet's own: SIGINT is raised right there;
+- the signal before has not been delivered yet, because some task does not let go of the loop: the second one is raised
+  in whatever runs.
+
+A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent
+
+if TYPE_CHECKING:
+    from netnet.runtime.loop import Loop
+
+TERMINATED = 128 + signal.SIGTERM
+
+#: signal → the handler that says the program has not set one of its own
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+def _error(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED)
+
+
+def _in_user_code(frame: FrameType | None) -> bool:
+    """Whether no function of netnet, other than the one that runs tasks, stands between the task and *frame*."""
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module == "netnet.runtime.worker":
+            return True
+        if module == "netnet" or module.startswith("netnet."):
+            return False
+        frame = frame.f_back
+    return False
+
+
+class Delivery:
+    """Listens to signals for one loop, from ``start`` to ``stop``."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self._replaced: dict[int, signal._HANDLER] = {}
+        self._wake_fd = -1
+        self._listening = False
+
+    def start(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._listening = True
+        self._wake_fd = signal.set_wakeup_fd(self.loop.poller.wake_fd, warn_on_full_buffer=False)
+        for number, default in _DEFAULTS.items():
+            if signal.getsignal(number) == default:
+                self._replaced[number] = signal.signal(number, self._note)
+        self.loop.take_signals = self._deliver
+
+    def stop(self) -> None:
+        if not self._listening:
+            return
+        for number, handler in self._replaced.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wake_fd)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        loop = self.loop
+        if loop.signals:
+            loop.signals.clear()
+            raise _error(number)
+        main = loop.main
+        busy = main is not None and main.worker is not None and main.worker is getcurrent()
+        if busy and number == signal.SIGINT and _in_user_code(frame):
+            raise KeyboardInterrupt
+        loop.signals.append(number)
+        loop.poller.wake()
+
+    def _deliver(self) -> None:
+        loop = self.loop
+        while loop.signals:
+            error = _error(loop.signals.popleft())
+            main = loop.main
+            worker = None if main is None else main.worker
+            if worker is None or isinstance(error, SystemExit):
+                loop.stop(error)
+            elif not loop.interrupt(worker, lambda error=error: error):  # type: ignore[misc]
+                worker.interrupt = error
+                worker.task.enter(worker.task.scope)

@@ -1,0 +1,197 @@
+"""Green threads: the task, its end, and who hears of its error. A task is a scope, so it can be cancelled as a whole.
+
+What becomes of an error that leaves a task: in a task group the group gets it (``group``). In the run's root group it
+waits in a ``Failure`` for somebody to ask ``result()``. A failure that can no longer be asked for, because the task's
+last reference is gone, is logged at that moment; one that could still be asked for when the run ends is raised by
+``run``. So an error is never lost and never told twice.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from netnet.errors import Cancelled, TaskCancelledError, UsageError
+from netnet.runtime.lot import ParkingLot
+from netnet.runtime.scope import Scope
+from netnet.runtime.worker import NOWHERE, Throw, Worker, current_worker
+
+if TYPE_CHECKING:
+    from netnet.runtime.loop import Loop
+
+T = TypeVar("T")
+
+log = logging.getLogger("netnet")
+
+_numbers = count(1)
+
+
+class Failure:
+    """An error that left a task of the root group, until somebody has seen it."""
+
+    __slots__ = ("__weakref__", "error", "name", "seen")
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        self.name = name
+        self.error = error
+        self.seen = False
+
+    def __del__(self) -> None:
+        if not self.seen:
+            self.seen = True
+            log.error("task %s failed and nobody is left to ask for its result", self.name, exc_info=self.error)
+
+
+class Household(Scope):
+    """A scope that has tasks: the root group of a run, or a ``TaskGroup``."""
+
+    __slots__ = ()
+
+    def child_failed(self, task: Task[object], error: BaseException) -> None:
+        """Takes the error of a task of its own; called when the task ends."""
+        raise NotImplementedError
+
+    def child_ended(self) -> None:
+        """One of its tasks has left the tree."""
+
+
+class Task(Scope, Generic[T]):
+    """A green thread: made by ``netnet.spawn`` or ``TaskGroup.spawn``, not by hand."""
+
+    __slots__ = ("_joiners", "_name", "args", "context", "done", "error", "failure", "function", "loop", "number",
+                 "scope", "value", "worker")  # fmt: skip
+
+    #: the innermost scope around what the task is doing
+    scope: Scope
+    value: T
+
+    def __init__(self, loop: Loop, household: Household, function: Callable[..., T], args: tuple[object, ...],
+                 name: str | None = None) -> None:  # fmt: skip
+        super().__init__()
+        self.owner = cast("Task[object]", self)
+        self.scope = self
+        self.loop = loop
+        self.function = function
+        self.args = args
+        self._name = name
+        self.number = next(_numbers)
+        self.context: contextvars.Context | None = contextvars.copy_context()
+        self.worker: Worker | None = None
+        self.done = False
+        self.error: BaseException | None = None
+        self.failure: Failure | None = None
+        self._joiners: ParkingLot | None = None
+        self.adopt(household)
+        loop.alive += 1
+        loop.ready.append(self)
+
+    @property
+    def name(self) -> str:
+        """The name given at spawn, else one made of the function's and a number."""
+        return self._name or f"{getattr(self.function, '__qualname__', type(self.function).__name__)}-{self.number}"
+
+    def __repr__(self) -> str:
+        return f"<netnet.Task {self.name}: {self.describe()}>"
+
+    def describe(self) -> str:
+        """What the task is doing or what became of it, in words."""
+        if self.done:
+            if self.error is None:
+                return "ended"
+            return "cancelled" if isinstance(self.error, Cancelled) else f"failed with {self.error!r}"
+        if self.worker is None:
+            return "not started yet"
+        place = self.worker.waiting
+        return "running" if place is None else f"waiting for {place.describe(self.worker)}"
+
+    # -- its life
+
+    def switch(self) -> None:
+        """Starts the task; called by the loop."""
+        worker = self.loop.hire()
+        worker.task = cast("Task[object]", self)
+        self.worker = worker
+        worker.gr_context = self.context
+        self.context = None
+        if self.cancelled:
+            worker.home = NOWHERE
+        worker.switch()
+
+    def enter(self, scope: Scope) -> None:
+        """Makes *scope* the innermost one around what the task is doing, on the way in as on the way out."""
+        self.scope = scope
+        worker = self.worker
+        assert worker is not None
+        worker.home = NOWHERE if scope.cancelled or worker.interrupt is not None else worker.loop
+        worker.refusals = 0
+
+    def interrupt(self) -> None:
+        """The scope around what the task is doing was cancelled: a wait ends now, a further one is refused."""
+        worker = self.worker
+        if worker is None:
+            return
+        worker.home = NOWHERE
+        self.loop.interrupt(worker, lambda: Cancelled(self.scope.why()))
+
+    def end(self, error: BaseException | None) -> None:
+        """Settles what became of the task and tells those who wait; called by its worker, last of all."""
+        self.done = True
+        self.error = error
+        self.worker = None
+        household = cast(Household, self.parent)
+        self.leave_tree()
+        self.loop.alive -= 1
+        if error is not None and not isinstance(error, Cancelled):
+            household.child_failed(cast("Task[object]", self), error)
+        if self._joiners is not None:
+            self._joiners.wake_all()
+        household.child_ended()
+        self.parent = None
+        del self.scope, self.owner  # both may be the task itself
+
+    # -- for everybody
+
+    def cancel(self, reason: str = "") -> None:
+        """Cancels the task: each blocking call in it raises ``Cancelled``. Nothing happens to one that has ended.
+
+        A task that has not started yet still starts, so that it can give back what it was handed, and is refused at
+        its first blocking call. Does not switch tasks. *reason* goes into the exception's message.
+        """
+        if not self.done:
+            super().cancel(reason)
+
+    def join(self) -> None:
+        """Waits until the task has ended, however it ended. Switches tasks. Raises ``Cancelled``.
+
+        Raises ``UsageError`` when a task joins itself.
+        """
+        if current_worker().task is self:
+            raise UsageError(f"task {self.name} waits for its own end")
+        while not self.done:
+            if self._joiners is None:
+                self._joiners = ParkingLot(f"the end of task {self.name}")
+            self._joiners.park()
+
+    def result(self) -> T:
+        """Waits for the end and returns what the task's function returned. Switches tasks.
+
+        Raises the error that left the task; ``TaskCancelledError`` when it was cancelled; ``Cancelled``.
+        """
+        if not self.done:
+            self.join()
+        if self.error is None:
+            return self.value
+        if isinstance(self.error, Cancelled):
+            raise TaskCancelledError(f"task {self.name} was cancelled: {self.error}") from self.error
+        if self.failure is not None:
+            self.failure.seen = True
+        raise self.error
+
+
+def throw_later(worker: Worker, error: BaseException) -> None:
+    """Wakes *worker*, which was just taken away from where it waited, with *error*, in the loop's next turn."""
+    worker.waiting = None
+    worker.loop.ready.append(Throw(worker, error))

@@ -1,0 +1,121 @@
+"""Pooled greenlets: what runs tasks, one after the other. And who is running: from the running greenlet to its worker.
+
+Making a greenlet costs several times what reusing one does (since Python 3.11 each maps memory of its own), so a worker
+that has ended a task waits in the loop's pool for the next. Nothing of the old task stays with it: not its context, not
+its exception, not its arguments.
+
+A worker's ``home`` is its loop, except while its task is cancelled or has an interrupt to raise: then it is ``NOWHERE``.
+So one comparison before each wait asks both "is this the loop I run in?" and "may I wait at all?".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from greenlet import getcurrent, greenlet
+
+from netnet.errors import Cancelled, UsageError
+
+if TYPE_CHECKING:
+    from netnet.runtime.loop import Loop
+    from netnet.runtime.task import Task
+
+
+class Waiter(Protocol):
+    """Anything that the loop can wake: a worker, or a small object that does its work in the loop itself."""
+
+    def switch(self) -> object: ...
+
+
+class Place(Protocol):
+    """Where a worker waits."""
+
+    def forget(self, worker: Worker) -> bool:
+        """Takes *worker* away from here, so that it will not be woken; false when it is not (or no longer) here."""
+
+    def describe(self, worker: Worker) -> str:
+        """What *worker* waits for here, for reports."""
+
+
+class Nowhere:
+    """The home of a worker that may not wait."""
+
+    __slots__ = ()
+
+
+NOWHERE: Final = Nowhere()
+
+
+class Worker(greenlet):
+    """A greenlet that runs tasks of one loop."""
+
+    __slots__ = ("home", "interrupt", "loop", "refusals", "task", "waiting")
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(parent=loop.hub)
+        self.loop = loop
+        self.home: Loop | Nowhere = loop
+        #: where it waits; may be out of date while it runs, then the place says so when asked to forget it
+        self.waiting: Place | None = None
+        #: an exception that its next blocking call raises (Ctrl-C)
+        self.interrupt: BaseException | None = None
+        #: how often in a row it was refused to wait, because it is cancelled
+        self.refusals = 0
+        self.task: Task
+
+    def run(self) -> None:
+        loop = self.loop
+        task: Task | None
+        while True:
+            task = self.task
+            function, args = task.function, task.args
+            task.args = ()
+            try:
+                # the first two forms keep the callee in this very interpreter frame of C, so that a switch copies less
+                if len(args) == 1:
+                    task.value = function(args[0])
+                elif not args:
+                    task.value = function()
+                else:
+                    task.value = function(*args)
+            except BaseException as error:
+                trace = error.__traceback__
+                error.__traceback__ = trace.tb_next if trace is not None else None  # from the task's own first line on
+                task.end(error)
+            else:
+                task.end(None)
+            task = None
+            del function, args
+            if not loop.retire(self):
+                return
+            loop.switch_to_hub()
+
+
+class Throw:
+    """Wakes a worker with an exception."""
+
+    __slots__ = ("error", "worker")
+
+    def __init__(self, worker: Worker, error: BaseException) -> None:
+        self.worker = worker
+        self.error = error
+
+    def switch(self) -> None:
+        worker, error = self.worker, self.error
+        if isinstance(error, Cancelled):
+            worker.loop.credit = 0  # so that its next call asks first whether it may go on
+        worker.throw(error)
+
+
+def worker_or_none() -> Worker | None:
+    """The running worker; ``None`` outside a task: before ``run``, in another thread, in a callback of the loop."""
+    running = getcurrent()
+    return running if isinstance(running, Worker) else None
+
+
+def current_worker() -> Worker:
+    """The running worker. Raises ``UsageError`` outside a task."""
+    running = getcurrent()
+    if isinstance(running, Worker):
+        return running
+    raise UsageError("this needs a running loop: call it in a task, that is, from inside netnet.run(...)")
