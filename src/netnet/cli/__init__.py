@@ -1,0 +1,1 @@
+"""The command line: from arguments to calls, without logic of its own."""

@@ -443,6 +443,7 @@ class Socket(socket.socket):
 
     def accept(self) -> tuple[Socket, Any]:  # type: ignore[override]
         """Waits for a connection; returns its socket and the peer's address. See accept(2)."""
+        self._descriptor.shared = True  # it is a listener, then: any number of tasks may wait
         fd, address = self._cooperate(READABLE, _accept)
         try:
             return Socket(_family_of(self), _type_of(self), _proto_of(self), fd), address

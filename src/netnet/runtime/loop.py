@@ -214,7 +214,7 @@ class Loop:
         heap, descriptors, wait = timers.heap, self.descriptors, self.poller.wait
         now, jumps = self.clock.now, self.clock.jumps
         timeout: float | None
-        while self.alive or self.relays:
+        while self.alive or self.relays or ready:
             for _ in range(len(ready)):
                 self.credit = BUDGET
                 ready.popleft().switch()

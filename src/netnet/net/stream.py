@@ -1,0 +1,228 @@
+"""Streams by address: ``connect``, ``listen`` and ``serve``. What a socket is, is in ``sockets``."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from netnet.kernel.address import Address, InetAddress, UnixAddress, parse_address
+from netnet.net.resolve import Resolved, numeric, resolve
+from netnet.net.sockets import Socket
+from netnet.runtime.api import sleep
+from netnet.runtime.group import TaskGroup
+from netnet.runtime.sync import Semaphore
+
+log = logging.getLogger("netnet")
+
+#: connections that the kernel may hold for us until ``accept``; it takes less where ``net.core.somaxconn`` is lower
+BACKLOG: Final = 4096
+
+#: errors of ``accept`` that concern one connection, or pass when others are closed; the listener is still good
+_PASSING: Final = {
+    errno.ECONNABORTED: 0.0, errno.EPROTO: 0.0, errno.EPERM: 0.0, errno.ENETDOWN: 0.0, errno.EHOSTUNREACH: 0.0,
+    errno.EMFILE: 0.05, errno.ENFILE: 0.05, errno.ENOBUFS: 0.05, errno.ENOMEM: 0.05,
+}  # fmt: skip
+
+#: ports above this may be given to outgoing connections, so that one may meet itself
+_EPHEMERAL_MIN: Final = 1024
+
+
+def connect(address: str | tuple[object, ...] | Address, *, source: str | None = None) -> Socket:
+    """Connects to *address* and returns the socket, with ``TCP_NODELAY`` set where it is TCP.
+
+    *address* is ``"host:port"``, ``"[ipv6]:port"``, ``"unix:/path"``, or a tuple; every address of a name is tried in
+    turn. *source* is the local IP address to connect from. Limit the time with ``netnet.timeout``. Switches tasks;
+    outside a loop it blocks. Raises ``OSError`` (of the first address that failed, all are told in the message),
+    ``socket.gaierror`` for an unknown name, ``AddressError``, ``Cancelled``.
+    """
+    target = parse_address(address)
+    if isinstance(target, UnixAddress):
+        return _connect_unix(target)
+    known = numeric(target.host, target.port)
+    candidates = [known] if known is not None else resolve(target.host or "localhost", target.port)
+    failures: list[tuple[Resolved, OSError]] = []
+    for candidate in candidates:
+        try:
+            return _connect_one(candidate, source)
+        except OSError as error:
+            failures.append((candidate, error))
+    raise _failed(target, failures)
+
+
+def _connect_one(candidate: Resolved, source: str | None) -> Socket:
+    sock = Socket(candidate.family, socket.SOCK_STREAM)
+    try:
+        if source is not None:
+            sock.bind((source, 0))
+        sock.connect(candidate.sockaddr)
+        if candidate.sockaddr[1] > _EPHEMERAL_MIN and sock.getsockname() == candidate.sockaddr:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the connection met itself: nobody listens there")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect_unix(target: UnixAddress) -> Socket:
+    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(target.path)
+    except OSError as error:
+        sock.close()
+        raise _failed(target, [(None, error)]) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _failed(target: Address, failures: list[tuple[Resolved | None, OSError]] | list[tuple[Resolved, OSError]]) -> OSError:
+    """One error for all attempts: of the first one's class, so that it can be caught by what it is."""
+    if not failures:
+        return OSError(errno.EADDRNOTAVAIL, f"connect to {target}: the name has no address")
+    first = failures[0][1]
+    told = [
+        error.strerror or str(error)
+        if candidate is None or len(failures) == 1
+        else f"{InetAddress(*candidate.sockaddr[:2])}: {error.strerror or error}"
+        for candidate, error in failures
+    ]
+    error = OSError(first.errno, f"connect to {target}: {'; '.join(told)}")  # Python picks the class by the number
+    error.__cause__ = first
+    return error
+
+
+def listen(address: str | tuple[object, ...] | Address, *, backlog: int = BACKLOG, reuse_port: bool = False) -> Socket:
+    """Listens on *address* and returns the socket, with ``SO_REUSEADDR`` set.
+
+    ``":80"`` is every interface, IPv6 and IPv4 on one socket where the system can; port 0 is one of the kernel's
+    choice (``getsockname`` tells). A UNIX socket's file that nobody listens on any more is replaced. *backlog* is how
+    many connections may wait for ``accept``. *reuse_port* sets ``SO_REUSEPORT``. Does not switch tasks, except for a
+    name. Raises ``OSError`` with the address in its message, ``AddressError``.
+    """
+    target = parse_address(address)
+    try:
+        if isinstance(target, UnixAddress):
+            return _listen_unix(target, backlog)
+        if not target.host and socket.has_dualstack_ipv6():
+            return _listen_one(Resolved(socket.AF_INET6, ("::", target.port, 0, 0)), backlog, reuse_port, dual=True)
+        candidate = resolve(target.host, target.port, passive=True)[0]
+        return _listen_one(candidate, backlog, reuse_port, dual=False)
+    except OSError as error:
+        if error.errno is None or isinstance(error, socket.gaierror):
+            raise
+        raise OSError(error.errno, f"listen on {target}: {error.strerror}") from None
+
+
+def _listen_one(candidate: Resolved, backlog: int, reuse_port: bool, *, dual: bool) -> Socket:
+    sock = Socket(candidate.family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if candidate.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        sock.bind(candidate.sockaddr)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen_unix(target: UnixAddress, backlog: int) -> Socket:
+    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(target.path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_stale(target.path):
+                raise
+            os.unlink(target.path)
+            sock.bind(target.path)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_stale(path: str) -> bool:
+    """Whether *path* is a socket that nobody listens on."""
+    if path.startswith("\0") or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def serve(
+    listener: Socket, handler: Callable[[Socket], object], *, max_connections: int | None = None,
+    on_error: Callable[[Exception], object] | None = None,
+) -> None:  # fmt: skip
+    """Accepts connections and runs ``handler(conn)`` in a task for each, until it is cancelled.
+
+    The connection is closed when its handler ends. With *max_connections* at once, it stops accepting until one has
+    ended; the others wait in the kernel's backlog. A handler's error concerns its own connection only: it is passed to
+    *on_error*, or else logged. Errors of ``accept`` that pass (no descriptor left, connection aborted) are waited out.
+    Switches tasks. Ends by ``Cancelled`` or when the listener is closed (``ClosedError``), after its handlers, which
+    are cancelled with it.
+    """
+    permits = Semaphore(max_connections) if max_connections is not None else None
+
+    def handle(conn: Socket) -> None:
+        try:
+            with conn:
+                handler(conn)
+        except Exception as error:
+            if on_error is not None:
+                on_error(error)
+            else:
+                log.error("the handler of a connection failed", exc_info=error)
+        finally:
+            if permits is not None:
+                permits.release()
+
+    ended: OSError | None = None
+    with TaskGroup() as group:
+        try:
+            accept_all(listener, lambda conn: group.spawn(handle, conn), permits)
+        except OSError as error:
+            ended = error
+            group.cancel("the server ended")
+    if ended is not None:
+        raise ended
+
+
+def accept_all(listener: Socket, take: Callable[[Socket], object], permits: Semaphore | None) -> None:
+    """Accepts for ever: takes a permit, waits for a connection, hands it to *take*. Errors that pass are waited out."""
+    while True:
+        if permits is not None:
+            permits.acquire()
+        try:
+            conn, _ = listener.accept()
+        except OSError as error:
+            if permits is not None:
+                permits.release()
+            pause = _PASSING.get(error.errno or 0)
+            if pause is None:
+                raise
+            if pause:
+                log.warning("accept: %s; trying again in %g s", error.strerror, pause)
+                sleep(pause)
+            continue
+        except BaseException:
+            if permits is not None:
+                permits.release()
+            raise
+        take(conn)
+
+
+__all__ = ["BACKLOG", "accept_all", "connect", "listen", "serve"]

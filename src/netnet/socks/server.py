@@ -1,0 +1,192 @@
+"""The SOCKS proxy: handshake in a task, then a relay without one.
+
+Each client has a task of its own for the handshake, so a slow or hostile one delays nobody. The reply goes out when the
+connection to the target stands, or has failed. Bad input gets the protocol's refusal and a close; the server goes on.
+One line in the log for each connection, when it has ended. What the protocol is, is in ``protocol``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from netnet.errors import Cancelled, ProtocolError
+from netnet.kernel.address import InetAddress
+from netnet.net.relay import LINGER_SECONDS, RelayResult, start_relay
+from netnet.net.sockets import Socket
+from netnet.net.stream import accept_all, connect
+from netnet.runtime.api import now
+from netnet.runtime.group import TaskGroup
+from netnet.runtime.scope import timeout
+from netnet.runtime.sync import Semaphore
+from netnet.socks.protocol import REQUEST_BYTES_MAX, Command, Reply, Request, Socks4Server
+
+log = logging.getLogger("netnet.socks")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit of the proxy, with its unit in its name."""
+
+    #: a client has so long to send its request. Humans do not type it: a few round trips on a bad line
+    handshake_seconds: float = 10.0
+    #: and so long the target may take to answer, names included; the protocol gives up after two minutes
+    connect_seconds: float = 30.0
+    #: the longest silence of a connection. Longer than the keep-alives of ssh and web sockets, short enough to tidy up
+    idle_seconds: float | None = 3600.0
+    #: the longest silence after one side has finished
+    linger_seconds: float = LINGER_SECONDS
+    #: connections at once, in all; None: what the descriptors allow
+    connections: int | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """What there is to tell of one connection when it has ended."""
+
+    client: str
+    began: float
+    request: Request | None = None
+    outcome: str = ""
+    sent: int = 0
+    received: int = 0
+
+    def line(self, ended: float) -> str:
+        """The log line: who, where, bytes to the target and from it, seconds, how it ended."""
+        request = self.request
+        target = "-" if request is None else str(InetAddress(request.host, request.port))
+        return f"{self.client} -> {target} {self.sent}/{self.received} bytes {ended - self.began:.3f} s {self.outcome}"
+
+
+class Server:
+    """A SOCKS4/4a proxy on any number of listeners.
+
+    *limits*: see ``Limits``. *report* gets each ``Session`` when it has ended; by default its line is logged to the
+    logger ``netnet.socks``. It runs in the loop and must not wait. *dial* connects to a target; by default
+    ``netnet.connect``.
+    """
+
+    def __init__(
+        self, *, limits: Limits = Limits(), report: Callable[[Session], object] | None = None,
+        dial: Callable[[tuple[object, ...]], Socket] = connect,
+    ) -> None:  # fmt: skip
+        self.limits = limits
+        self.active = 0  #: connections that have not ended
+        self._report = report or (lambda session: log.info(session.line(now())))
+        self._dial = dial
+        self._permits = Semaphore(limits.connections) if limits.connections is not None else None
+
+    def serve(self, *listeners: Socket) -> None:
+        """Serves clients on *listeners* until cancelled. Switches tasks. Relays under way end with the run."""
+        with TaskGroup() as group:
+            for listener in listeners:
+                group.spawn(accept_all, listener, lambda conn: group.spawn(self.handle, conn), self._permits)
+
+    # -- one connection
+
+    def handle(self, client: Socket) -> None:
+        """Serves one client: the handshake here, what follows in a relay that outlives this call."""
+        self.active += 1
+        session = Session("?", now())
+        handed_over = False
+        target: Socket | None = None
+        try:
+            session.client = _name(client)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            machine = Socks4Server()
+            session.request = self._receive_request(client, machine)
+            target = self._connect(client, machine, session.request)
+            if machine.trailing:
+                with timeout(self.limits.connect_seconds):
+                    target.sendall(machine.trailing)
+                session.sent = len(machine.trailing)
+            start_relay(
+                client, target, lambda result: self._relayed(session, result),
+                linger_seconds=self.limits.linger_seconds, idle_seconds=self.limits.idle_seconds,
+            )  # fmt: skip
+            handed_over = True
+        except _Refused as refused:
+            session.outcome = str(refused)
+        except OSError as error:
+            session.outcome = error.strerror or str(error)
+        except Cancelled:
+            session.outcome = "the proxy stops"
+            raise
+        except Exception:  # a bug, or no memory: it costs this connection, not the others
+            session.outcome = "internal error"
+            log.exception("the handshake with %s failed", session.client)
+        finally:
+            if not handed_over:
+                if target is not None:
+                    target.close()
+                client.close()
+                self._ended(session)
+
+    def _receive_request(self, client: Socket, machine: Socks4Server) -> Request:
+        try:
+            with timeout(self.limits.handshake_seconds):
+                while True:
+                    data = client.recv(REQUEST_BYTES_MAX)
+                    if not data:
+                        raise _Refused("the client left before its request")
+                    request = machine.feed(data)
+                    if request is not None:
+                        return request
+        except ProtocolError as error:
+            self._refuse(client, machine)
+            raise _Refused(f"bad request: {error}") from None
+        except TimeoutError:
+            self._refuse(client, machine)
+            raise _Refused("the request took too long") from None
+
+    def _connect(self, client: Socket, machine: Socks4Server, request: Request) -> Socket:
+        """Connects to the target and says so; or says that it failed."""
+        if request.command is not Command.CONNECT:
+            self._refuse(client, machine)
+            raise _Refused("BIND is not supported")
+        try:
+            with timeout(self.limits.connect_seconds):
+                target = self._dial((request.host, request.port))
+        except (OSError, UnicodeError) as error:
+            self._refuse(client, machine)
+            raise _Refused(f"{getattr(error, 'strerror', None) or error}") from None
+        try:
+            bound = target.getsockname()
+            client.sendall(machine.reply(Reply.GRANTED, *(bound[:2] if isinstance(bound, tuple) else ())))
+        except BaseException:
+            target.close()
+            raise
+        return target
+
+    def _refuse(self, client: Socket, machine: Socks4Server) -> None:
+        """Sends the refusal, if the client takes it at once, and finishes."""
+        with contextlib.suppress(OSError):
+            client.settimeout(0)
+            client.send(machine.reply(Reply.REJECTED))
+            client.shutdown(socket.SHUT_WR)
+            client.recv(65536)  # what it sent meanwhile: unread data would turn the close into a reset
+
+    def _relayed(self, session: Session, result: RelayResult) -> None:
+        session.sent += result.sent
+        session.received = result.received
+        session.outcome = result.reason
+        self._ended(session)
+
+    def _ended(self, session: Session) -> None:
+        self.active -= 1
+        if self._permits is not None:
+            self._permits.release()
+        self._report(session)
+
+
+class _Refused(Exception):
+    """The connection ends here; the text is for the log."""
+
+
+def _name(client: Socket) -> str:
+    peer = client.getpeername()
+    return str(InetAddress(peer[0], peer[1])) if isinstance(peer, tuple) else "unix"
