@@ -162,22 +162,13 @@ class Socket(socket.socket):
         worker.loop.checkpoint(worker)
         waited = False
         try:
-            waiter = descriptor.reader if side == READABLE else descriptor.writer
-            if waiter is not None:
-                descriptor.check_free(side)
-                descriptor.wait(worker, side, until)
-                waited = True
-            elif not (descriptor.readable if side == READABLE else descriptor.writable):
+            if not (descriptor.readable if side == READABLE else descriptor.writable):
                 descriptor.wait(worker, side, until)
                 waited = True
             while True:
                 try:
                     result = call(self, *args)
                 except BlockingIOError:
-                    if side == READABLE:
-                        descriptor.readable = False
-                    else:
-                        descriptor.writable = False
                     descriptor.wait(worker, side, until, again=waited)
                     waited = True
                 else:
@@ -210,11 +201,14 @@ class Socket(socket.socket):
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receives at most *bufsize* bytes; ``b""`` when the peer has finished. See recv(2)."""
         descriptor = self._descriptor
-        home = descriptor.home
-        if home is None or flags or bufsize > _ALLOCATE_MAX or not home.credit:
+        home: Any = descriptor.home
+        if flags or bufsize > _ALLOCATE_MAX:
             return self._recv_any(bufsize, flags)
         if descriptor.readable:
-            home.credit -= 1
+            credit = home.credit
+            if not credit:
+                return self._recv_any(bufsize, flags)
+            home.credit = credit - 1
             try:
                 data = _recv(self, bufsize)
             except BlockingIOError:
@@ -277,11 +271,14 @@ class Socket(socket.socket):
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receives into *buffer*, at most *nbytes* (0: its size); returns how many bytes. See recv(2)."""
         descriptor = self._descriptor
-        home = descriptor.home
-        if home is None or flags or not home.credit:
+        home: Any = descriptor.home
+        if flags:
             return self._recv_into_any(buffer, nbytes, flags)
         if descriptor.readable:
-            home.credit -= 1
+            credit = home.credit
+            if not credit:
+                return self._recv_into_any(buffer, nbytes, flags)
+            home.credit = credit - 1
             try:
                 count = _recv_into(self, buffer, nbytes)
             except BlockingIOError:
@@ -346,9 +343,10 @@ class Socket(socket.socket):
         """Sends what there is room for now, waiting if there is none; returns how many bytes. See send(2)."""
         descriptor = self._descriptor
         home = descriptor.home
-        if home is None or flags or not descriptor.writable or not home.credit or descriptor.writer is not None:
+        credit = home.credit
+        if not credit or flags or not descriptor.writable:
             return self._cooperate(WRITABLE, _send, data, flags, flags=flags)
-        home.credit -= 1
+        home.credit = credit - 1
         try:
             return _send(self, data)
         except BlockingIOError:
@@ -362,26 +360,19 @@ class Socket(socket.socket):
         """
         descriptor = self._descriptor
         home = descriptor.home
-        if (
-            type(data) is bytes
-            and home is not None
-            and not flags
-            and descriptor.writable
-            and home.credit
-            and descriptor.writer is None
-        ):
-            home.credit -= 1
-            try:
-                sent = _send(self, data)
-            except BlockingIOError:
-                sent = 0
-                descriptor.writable = False
-            if sent == len(data):
-                return
-            self._send_rest(memoryview(data), sent, flags)
-        else:
+        credit = home.credit
+        if not credit or flags or not descriptor.writable or type(data) is not bytes:
             with memoryview(data) as view, view.cast("B") as octets:
                 self._send_rest(octets, 0, flags)
+            return
+        home.credit = credit - 1
+        try:
+            sent = _send(self, data)
+        except BlockingIOError:
+            sent = 0
+            descriptor.writable = False
+        if sent != len(data):
+            self._send_rest(memoryview(data), sent, 0)
 
     def _send_rest(self, view: memoryview, sent: int, flags: int) -> None:
         """Sends ``view[sent:]``. The time-out is for all of it, as in the standard class."""

@@ -1,7 +1,7 @@
 """What the loop knows of one descriptor: what is ready, and who waits. The socket owns it, the loop's table refers to it.
 
 ``readable`` and ``writable`` say what the next call may expect: set by events, cleared by would-block (and by a short
-read, see below). They are hints: a stale one costs a failing call, never correctness. A descriptor is registered with
+read, see below), and down while somebody waits. They are hints: a stale one costs a failing call, never correctness. A descriptor is registered with
 the poller once, when somebody first has to wait for it; what is ready already then comes as the first event.
 
 The short-read rule. A read from a TCP socket that returns less than was asked for has emptied it, so the next read may
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from netnet.errors import BusyError, ClosedError
 from netnet.poller.contract import ERROR, HANGUP, PEER_CLOSED, READABLE, WRITABLE
-from netnet.runtime.worker import Throw, Waiter, Worker
+from netnet.runtime.worker import ELSEWHERE, Nowhere, Throw, Waiter, Worker
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -82,7 +82,7 @@ class Descriptor:
         #: the loop whose poller has it; None before the first wait
         self.loop: Loop | None = None
         #: the loop, when the calls written out for speed may be used: edge-triggered, and no time-out is set
-        self.home: Loop | None = None
+        self.home: Loop | Nowhere = ELSEWHERE
         self.readable = True
         self.writable = True
         self.reader: Waiter | None = None
@@ -105,10 +105,15 @@ class Descriptor:
     # -- waiting
 
     def put(self, side: int, waiter: Waiter | None) -> None:
+        """Has *waiter* (or nobody) wait on *side*. While somebody waits, the flag of that side is down."""
         if side == READABLE:
             self.reader = waiter
+            if waiter is not None:
+                self.readable = False
         else:
             self.writer = waiter
+            if waiter is not None:
+                self.writable = False
 
     def wait(self, worker: Worker, side: int, until: float | None = None, *, again: bool = False) -> None:
         """Parks *worker* until the descriptor is ready on *side* (``READABLE`` or ``WRITABLE``). May be woken in vain.
@@ -178,11 +183,6 @@ class Descriptor:
         what = "reads" if side == READABLE else "writes"
         return f"another task {what} this stream (descriptor {self.fd}) already; one may read while one writes"
 
-    def check_free(self, side: int) -> None:
-        """Raises ``BusyError`` where a task waits on *side* of a stream."""
-        if not self.shared and (self.reader if side == READABLE else self.writer) is not None:
-            raise BusyError(self._busy(side))
-
     # -- the poller
 
     def attach(self, loop: Loop) -> None:
@@ -209,12 +209,12 @@ class Descriptor:
         """Says whether calls on it have a time-out, which rules out the calls written out for speed."""
         self.timed = timed
         loop = self.loop
-        self.home = loop if loop is not None and loop.poller.edge_triggered and not timed else None
+        self.home = loop if loop is not None and loop.poller.edge_triggered and not timed else ELSEWHERE
 
     def orphan(self) -> None:
         """Forgets the loop, which is gone or not ours to touch."""
         self.loop = None
-        self.home = None
+        self.home = ELSEWHERE
         self.reader = self.writer = None
         self.readable = self.writable = True
 

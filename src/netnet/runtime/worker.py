@@ -38,12 +38,18 @@ class Place(Protocol):
 
 
 class Nowhere:
-    """The home of a worker that may not wait."""
+    """The home of a worker that may not wait, and of a descriptor that is in no loop. It gives no credit."""
 
-    __slots__ = ()
+    __slots__ = ("credit",)
+
+    def __init__(self) -> None:
+        self.credit = 0
 
 
+#: where workers are at home that may not wait
 NOWHERE: Final = Nowhere()
+#: where descriptors are at home for which the calls written out for speed are not meant
+ELSEWHERE: Final = Nowhere()
 
 
 class Worker(greenlet):
