@@ -225,7 +225,7 @@ class Socket(socket.socket):
             return self._recv_any(bufsize, flags)
         descriptor.reader = current
         current.waiting = descriptor
-        home.switch_to_hub()
+        home.hand_over(current)
         try:
             data = _recv(self, bufsize)
         except BlockingIOError:  # woken in vain
@@ -295,7 +295,7 @@ class Socket(socket.socket):
             return self._recv_into_any(buffer, nbytes, flags)
         descriptor.reader = current
         current.waiting = descriptor
-        home.switch_to_hub()
+        home.hand_over(current)
         try:
             count = _recv_into(self, buffer, nbytes)
         except BlockingIOError:  # woken in vain
