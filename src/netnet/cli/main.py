@@ -12,7 +12,9 @@ from netnet.cli import proxy
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="netnet", description="Virtual threads and sockets for Python, and a SOCKS proxy.")
+    parser = argparse.ArgumentParser(
+        prog="netnet", description="Virtual threads and sockets for Python, and a SOCKS proxy."
+    )
     parser.add_argument("--version", action="version", version=f"netnet {netnet.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     proxy.add_to(commands)

@@ -18,9 +18,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Adds the command to the parser."""
     parser = commands.add_parser("proxy", help="run a SOCKS4/4a proxy", description=__doc__)
     parser.add_argument(
-        "--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, type=_address,
+        "--listen",
+        metavar="HOST:PORT",
+        default=DEFAULT_LISTEN,
+        type=_address,
         help="where to listen; [::1]:1080 and unix:/path work, too (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--quiet", action="store_true", help="no log line for each connection")
     parser.set_defaults(run=run)
 
@@ -51,7 +54,8 @@ def _serve(address: netnet.Address, quiet: bool) -> None:
     lines = LineWriter(sys.stderr)
     limits = Limits(connections=connections_max(descriptors))
     server = Server(
-        limits=limits, report=(lambda session: None) if quiet else (lambda session: lines.write(session.line(netnet.now())))
+        limits=limits,
+        report=(lambda session: None) if quiet else (lambda session: lines.write(session.line(netnet.now()))),
     )
     with netnet.listen(address) as listener:
         print(_greeting(listener, limits), flush=True)

@@ -241,9 +241,14 @@ class Relay:
     __slots__ = ("_done", "_down", "_idle", "_linger", "_reason", "_timer", "_touched", "_up", "loop")
 
     def __init__(
-        self, loop: Loop, a: Socket, b: Socket, linger_seconds: float, idle_seconds: float | None,
+        self,
+        loop: Loop,
+        a: Socket,
+        b: Socket,
+        linger_seconds: float,
+        idle_seconds: float | None,
         done: Callable[[RelayResult], object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.loop = loop
         self._up = _Direction(self, a, b)
         self._down = _Direction(self, b, a)
@@ -346,9 +351,13 @@ class Relay:
 
 
 def start_relay(
-    a: Socket, b: Socket, done: Callable[[RelayResult], object], *,
-    linger_seconds: float = LINGER_SECONDS, idle_seconds: float | None = None,
-) -> Relay:  # fmt: skip
+    a: Socket,
+    b: Socket,
+    done: Callable[[RelayResult], object],
+    *,
+    linger_seconds: float = LINGER_SECONDS,
+    idle_seconds: float | None = None,
+) -> Relay:
     """Joins two connected stream sockets and returns at once; *done* is called with the result when it has ended.
 
     Takes both sockets over and closes them at the end. *linger_seconds*: after one side has finished sending, the

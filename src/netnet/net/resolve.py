@@ -33,8 +33,9 @@ def numeric(host: str, port: int) -> Resolved | None:
     return None
 
 
-def resolve(host: str, port: int, *, family: int = 0, type: int = socket.SOCK_STREAM, passive: bool = False
-            ) -> list[Resolved]:  # fmt: skip
+def resolve(
+    host: str, port: int, *, family: int = 0, type: int = socket.SOCK_STREAM, passive: bool = False
+) -> list[Resolved]:
     """Every address of *host*, in the order in which the system would have them tried (RFC 6724).
 
     *family* restricts it to one (``AF_INET``, ``AF_INET6``). *passive*: for listening; an empty host is every

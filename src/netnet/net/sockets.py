@@ -23,7 +23,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from greenlet import getcurrent
 
@@ -58,9 +58,9 @@ _STREAM = int(socket.SOCK_STREAM)
 _TCP = (0, int(socket.IPPROTO_TCP))
 
 # the C class's own attributes: the Python class wraps them into enumerations, which costs a microsecond each
-_family_of = _socket.socket.family.__get__  # type: ignore[attr-defined]
-_type_of = _socket.socket.type.__get__  # type: ignore[attr-defined]
-_proto_of = _socket.socket.proto.__get__  # type: ignore[attr-defined]
+_family_of = _socket.socket.family.__get__
+_type_of = _socket.socket.type.__get__
+_proto_of = _socket.socket.proto.__get__
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
 
@@ -130,7 +130,7 @@ class Socket(socket.socket):
         return self._timeout != 0
 
     @property
-    def timeout(self) -> float | None:  # type: ignore[override]
+    def timeout(self) -> float | None:
         """The limit in seconds that ``settimeout`` set."""
         return self._timeout
 
@@ -326,9 +326,7 @@ class Socket(socket.socket):
             """Receives bytes and control messages: ``(data, ancdata, msg_flags, address)``. See recvmsg(2)."""
             return self._cooperate(READABLE, _plain.recvmsg, bufsize, ancbufsize, flags, flags=flags)
 
-        def recvmsg_into(
-            self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /
-        ) -> tuple[int, list[Any], int, Any]:
+        def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
             """As ``recvmsg``, scattered into several buffers."""
             return self._cooperate(READABLE, _plain.recvmsg_into, list(buffers), ancbufsize, flags, flags=flags)
 
@@ -388,7 +386,7 @@ class Socket(socket.socket):
             error.bytes_sent = sent  # type: ignore[attr-defined]
             raise
 
-    def sendto(self, data: ReadableBuffer, *args: Any) -> int:  # type: ignore[override]
+    def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
         return self._cooperate(WRITABLE, _plain.sendto, data, *args, flags=args[0] if len(args) == 2 else 0)
 
@@ -400,7 +398,7 @@ class Socket(socket.socket):
             rest = (flags,) if address is None else (flags, address)
             return self._cooperate(WRITABLE, _plain.sendmsg, buffers, ancdata, *rest, flags=flags)
 
-    def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Sends a file from *offset* on: *count* bytes, or all until its end. Returns how many bytes were sent.
 
         By sendfile(2) where *file* is a regular file, else by reading and sending. The file's position is set behind
@@ -432,7 +430,7 @@ class Socket(socket.socket):
 
     # -- connecting
 
-    def accept(self) -> tuple[Socket, Any]:  # type: ignore[override]
+    def accept(self) -> tuple[Socket, Any]:
         """Waits for a connection; returns its socket and the peer's address. See accept(2)."""
         self._descriptor.shared = True  # it is a listener, then: any number of tasks may wait
         fd, address = self._cooperate(READABLE, _accept)

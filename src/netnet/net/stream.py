@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from netnet.kernel.address import Address, InetAddress, UnixAddress, parse_address
@@ -24,9 +24,16 @@ BACKLOG: Final = 4096
 
 #: errors of ``accept`` that concern one connection, or pass when others are closed; the listener is still good
 _PASSING: Final = {
-    errno.ECONNABORTED: 0.0, errno.EPROTO: 0.0, errno.EPERM: 0.0, errno.ENETDOWN: 0.0, errno.EHOSTUNREACH: 0.0,
-    errno.EMFILE: 0.05, errno.ENFILE: 0.05, errno.ENOBUFS: 0.05, errno.ENOMEM: 0.05,
-}  # fmt: skip
+    errno.ECONNABORTED: 0.0,
+    errno.EPROTO: 0.0,
+    errno.EPERM: 0.0,
+    errno.ENETDOWN: 0.0,
+    errno.EHOSTUNREACH: 0.0,
+    errno.EMFILE: 0.05,
+    errno.ENFILE: 0.05,
+    errno.ENOBUFS: 0.05,
+    errno.ENOMEM: 0.05,
+}
 
 #: ports above this may be given to outgoing connections, so that one may meet itself
 _EPHEMERAL_MIN: Final = 1024
@@ -82,7 +89,7 @@ def _connect_unix(target: UnixAddress) -> Socket:
     return sock
 
 
-def _failed(target: Address, failures: list[tuple[Resolved | None, OSError]] | list[tuple[Resolved, OSError]]) -> OSError:
+def _failed(target: Address, failures: Sequence[tuple[Resolved | None, OSError]]) -> OSError:
     """One error for all attempts: of the first one's class, so that it can be caught by what it is."""
     if not failures:
         return OSError(errno.EADDRNOTAVAIL, f"connect to {target}: the name has no address")
@@ -164,9 +171,12 @@ def _is_stale(path: str) -> bool:
 
 
 def serve(
-    listener: Socket, handler: Callable[[Socket], object], *, max_connections: int | None = None,
+    listener: Socket,
+    handler: Callable[[Socket], object],
+    *,
+    max_connections: int | None = None,
     on_error: Callable[[Exception], object] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Accepts connections and runs ``handler(conn)`` in a task for each, until it is cancelled.
 
     The connection is closed when its handler ends. With *max_connections* at once, it stops accepting until one has

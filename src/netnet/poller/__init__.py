@@ -5,9 +5,11 @@ The environment variable ``NETNET_POLLER`` forces a backend: ``epoll``, ``kqueue
 
 from __future__ import annotations
 
+import importlib
 import os
 import select
 from collections.abc import Callable
+from typing import cast
 
 from netnet.errors import UsageError
 from netnet.poller.contract import Poller
@@ -19,15 +21,9 @@ ENVIRONMENT = "NETNET_POLLER"
 
 
 def _backend(name: str) -> Callable[[], Poller]:
-    if name == "epoll":
-        from netnet.poller.epoll import EpollPoller as Backend
-    elif name == "kqueue":
-        from netnet.poller.kqueue import KqueuePoller as Backend
-    elif name == "poll":
-        from netnet.poller.poll import PollPoller as Backend
-    else:
-        from netnet.poller.select import SelectPoller as Backend
-    return Backend  # type: ignore[return-value]
+    """The class of a backend. Imported here, since each needs what only its own systems have."""
+    module = importlib.import_module(f"netnet.poller.{name}")
+    return cast("Callable[[], Poller]", getattr(module, f"{name.capitalize()}Poller"))
 
 
 def available() -> list[str]:

@@ -8,15 +8,14 @@ empty socket. Not used: ``EVFILT_USER`` (the waker's socket pair also serves ``s
 from __future__ import annotations
 
 import contextlib
-import select
-import sys
+import select as _select
+from typing import Any
 
 from netnet.poller.contract import HANGUP, PEER_CLOSED, READABLE, WRITABLE, Waker
 
 EVENTS_MAX = 512
 
-if sys.platform != "linux" or not hasattr(select, "epoll"):  # for the type checker: these names exist on the BSDs only
-    pass
+select: Any = _select  # the type checker knows these names on the BSDs only
 
 
 class KqueuePoller:
@@ -25,7 +24,7 @@ class KqueuePoller:
     reports_urgent = False
 
     def __init__(self) -> None:
-        self._kq: select.kqueue = select.kqueue()
+        self._kq = select.kqueue()
         self._filters = {READABLE: select.KQ_FILTER_READ, WRITABLE: select.KQ_FILTER_WRITE}
         self._waker = Waker()
         self._change(self._waker.fd, READABLE, select.KQ_EV_ADD | select.KQ_EV_CLEAR)

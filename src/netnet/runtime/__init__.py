@@ -10,7 +10,25 @@ from netnet.runtime.task import Task
 from netnet.runtime.threads import to_thread
 
 __all__ = [
-    "CancelScope", "Clock", "Event", "MonotonicClock", "Semaphore", "Task", "TaskGroup", "Timeout", "VirtualClock",
-    "current_task", "now", "run", "shield", "sleep", "sleep_until", "spawn", "timeout", "timeout_at", "to_thread",
-    "wait_readable", "wait_writable",
-]  # fmt: skip
+    "CancelScope",
+    "Clock",
+    "Event",
+    "MonotonicClock",
+    "Semaphore",
+    "Task",
+    "TaskGroup",
+    "Timeout",
+    "VirtualClock",
+    "current_task",
+    "now",
+    "run",
+    "shield",
+    "sleep",
+    "sleep_until",
+    "spawn",
+    "timeout",
+    "timeout_at",
+    "to_thread",
+    "wait_readable",
+    "wait_writable",
+]

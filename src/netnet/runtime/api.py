@@ -38,7 +38,7 @@ def run(main: Callable[..., T], /, *args: object, clock: Clock | None = None, po
     try:
         delivery.start()
         try:
-            task = Task(loop, loop.root, _main_then_stop, (main, args), "main")
+            task: Task[T] = Task(loop, loop.root, _main_then_stop, (main, args), "main")
             loop.main = cast("Task[object]", task)
             loop.run_until_ended()
         finally:

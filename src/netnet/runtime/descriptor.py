@@ -1,8 +1,9 @@
-"""What the loop knows of one descriptor: what is ready, and who waits. The socket owns it, the loop's table refers to it.
+"""What the loop knows of one descriptor: what is ready, and who waits. The socket owns it, the loop's table names it.
 
 ``readable`` and ``writable`` say what the next call may expect: set by events, cleared by would-block (and by a short
-read, see below), and down while somebody waits. They are hints: a stale one costs a failing call, never correctness. A descriptor is registered with
-the poller once, when somebody first has to wait for it; what is ready already then comes as the first event.
+read, see below), and down while somebody waits. They are hints: a stale one costs a failing call, never correctness.
+A descriptor is registered with the poller once, when somebody first has to wait for it; what is ready already then
+comes as the first event.
 
 The short-read rule. A read from a TCP socket that returns less than was asked for has emptied it, so the next read may
 wait at once, without a failing call. That holds while all of this does, and ``short_is_dry`` says whether it does:
@@ -191,7 +192,9 @@ class Descriptor:
             return
         if self.loop is not None:
             if self.reader is not None or self.writer is not None:
-                raise BusyError(f"descriptor {self.fd} is waited for in another thread's loop; it can be in one at a time")
+                raise BusyError(
+                    f"descriptor {self.fd} is waited for in another thread's loop; it can be in one at a time"
+                )
             self.detach()
         old = loop.descriptors.get(self.fd)
         if old is not None:

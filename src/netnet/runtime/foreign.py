@@ -52,7 +52,9 @@ class _Crowd:
         return True
 
     def describe(self, worker: Worker) -> str:
-        return f"foreign descriptor {self.descriptor.fd} to become {'readable' if self.side == READABLE else 'writable'}"
+        return (
+            f"foreign descriptor {self.descriptor.fd} to become {'readable' if self.side == READABLE else 'writable'}"
+        )
 
 
 def _park(worker: Worker, fd: int, side: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, Self, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from netnet.errors import Cancelled, UsageError
 from netnet.runtime.lot import ParkingLot

@@ -157,8 +157,11 @@ class Loop:
                 stack = "".join(traceback.format_stack(worker.gr_frame))
                 log.warning(
                     "task %s is cancelled (%s) but goes on: it has swallowed Cancelled %d times\n%s",
-                    worker.task.name, worker.task.scope.why(), REFUSALS_MAX, stack,
-                )  # fmt: skip
+                    worker.task.name,
+                    worker.task.scope.why(),
+                    REFUSALS_MAX,
+                    stack,
+                )
             self.step_aside(worker)
         self.credit = 0
         raise Cancelled(worker.task.scope.why())

@@ -29,7 +29,7 @@ class Scope:
     __slots__ = ("cancelled", "children", "owner", "parent", "reason", "requested", "shielded")
 
     #: the task whose code the scope stands in; of a task, the task itself
-    owner: Task
+    owner: Task[object]
     parent: Scope | None
     #: scopes below this one: inner stretches and, of a group, its tasks; made when the first one comes
     children: dict[Scope, None] | None
@@ -74,9 +74,7 @@ class Scope:
             scope.cancelled = True
             if scope.owner.scope is scope:
                 scope.owner.interrupt()
-            for child in scope.children or ():
-                if not child.shielded and not child.cancelled:
-                    spreading.append(child)
+            spreading += [child for child in scope.children or () if not child.shielded and not child.cancelled]
 
     def why(self) -> str:
         """The reason of the cancelled scope that is nearest above."""

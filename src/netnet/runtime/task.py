@@ -61,15 +61,34 @@ class Household(Scope):
 class Task(Scope, Generic[T]):
     """A green thread: made by ``netnet.spawn`` or ``TaskGroup.spawn``, not by hand."""
 
-    __slots__ = ("_joiners", "_name", "args", "context", "done", "error", "failure", "function", "loop", "number",
-                 "scope", "value", "worker")  # fmt: skip
+    __slots__ = (
+        "_joiners",
+        "_name",
+        "args",
+        "context",
+        "done",
+        "error",
+        "failure",
+        "function",
+        "loop",
+        "number",
+        "scope",
+        "value",
+        "worker",
+    )
 
     #: the innermost scope around what the task is doing
     scope: Scope
     value: T
 
-    def __init__(self, loop: Loop, household: Household, function: Callable[..., T], args: tuple[object, ...],
-                 name: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: Loop,
+        household: Household,
+        function: Callable[..., T],
+        args: tuple[object, ...],
+        name: str | None = None,
+    ) -> None:
         super().__init__()
         self.owner = cast("Task[object]", self)
         self.scope = self

@@ -67,11 +67,11 @@ class Worker(greenlet):
         self.interrupt: BaseException | None = None
         #: how often in a row it was refused to wait, because it is cancelled
         self.refusals = 0
-        self.task: Task
+        self.task: Task[object]
 
     def run(self) -> None:
         loop = self.loop
-        task: Task | None
+        task: Task[object] | None
         while True:
             task = self.task
             function, args = task.function, task.args

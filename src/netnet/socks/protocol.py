@@ -111,7 +111,7 @@ class Socks4Server:
             host = _host(buffer[user_end + 1 : host_end])
             end = host_end
         else:
-            host = "%d.%d.%d.%d" % tuple(address)
+            host = ".".join(map(str, address))
         self.trailing = buffer[end + 1 :]
         return Request(Command(buffer[1]), host, buffer[2] << 8 | buffer[3], user_id, named)
 

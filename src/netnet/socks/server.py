@@ -12,7 +12,6 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from netnet.errors import Cancelled, ProtocolError
 from netnet.kernel.address import InetAddress
@@ -71,9 +70,12 @@ class Server:
     """
 
     def __init__(
-        self, *, limits: Limits = Limits(), report: Callable[[Session], object] | None = None,
+        self,
+        *,
+        limits: Limits = Limits(),
+        report: Callable[[Session], object] | None = None,
         dial: Callable[[tuple[object, ...]], Socket] = connect,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.limits = limits
         self.active = 0  #: connections that have not ended
         self._report = report or (lambda session: log.info(session.line(now())))
@@ -105,9 +107,12 @@ class Server:
                     target.sendall(machine.trailing)
                 session.sent = len(machine.trailing)
             start_relay(
-                client, target, lambda result: self._relayed(session, result),
-                linger_seconds=self.limits.linger_seconds, idle_seconds=self.limits.idle_seconds,
-            )  # fmt: skip
+                client,
+                target,
+                lambda result: self._relayed(session, result),
+                linger_seconds=self.limits.linger_seconds,
+                idle_seconds=self.limits.idle_seconds,
+            )
             handed_over = True
         except _Refused as refused:
             session.outcome = str(refused)
