@@ -47,7 +47,7 @@ BULK_STREAK: Final = 8
 #: one splice moves at most so much, one copy the landing buffer
 SPLICE_BYTES: Final = 1 << 20
 #: how much a direction may move before the others have their turn
-TURN_BYTES: Final = 4 << 20
+TURN_BYTES: Final = 1 << 20
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -264,6 +264,9 @@ class Relay:
     def start(self) -> None:
         loop = self.loop
         loop.relays += 1
+        if loop.root.requested:  # the run is coming to its end
+            self.abort("the run was stopped")
+            return
         for direction in (self._up, self._down):
             direction.source._descriptor.attach(loop)
         if self._idle is not None:

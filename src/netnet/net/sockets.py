@@ -461,7 +461,8 @@ class Socket(socket.socket):
             if code == errno.EAGAIN and self.family == getattr(socket, "AF_UNIX", None):
                 # the listener's backlog is full and the kernel offers no way to wait for it: nothing was begun
                 return self._connect_unix(address)
-            self._descriptor.writable = False
+            # not before it stands can it be either, and from then on the poller tells
+            self._descriptor.readable = self._descriptor.writable = False
             try:
                 return self._cooperate(WRITABLE, _connected)
             except TimeoutError:

@@ -11,7 +11,6 @@ Reports are the bits below, which are those of Linux' ``epoll`` and ``poll``, so
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from typing import Final, Protocol
 
@@ -78,14 +77,14 @@ class Waker:
     def wake(self) -> None:
         if not self.pending:
             self.pending = True
-            with contextlib.suppress(BlockingIOError):
-                os.write(self.wake_fd, b"\0")
+            with contextlib.suppress(OSError):  # full: then it will wake anyway; closed: then there is nobody to wake
+                self._writer.send(b"\0")
 
     def drain(self) -> None:
         """Empties the pair. ``pending`` goes first: a wake that comes in between writes a byte of its own."""
         self.pending = False
         with contextlib.suppress(BlockingIOError):
-            while len(os.read(self.fd, 4096)) == 4096:
+            while len(self._reader.recv(4096)) == 4096:
                 pass
 
     def close(self) -> None:

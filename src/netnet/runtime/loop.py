@@ -111,6 +111,8 @@ class Loop:
         self.main: Task[object] | None = None
         self.root = RootGroup(self)
         self.closed = False
+        #: held while another thread wakes the loop, so that it is not closed meanwhile
+        self._door = threading.Lock()
         self._pool: list[Worker] = []
         #: the events of this turn that are still to be looked at, last one first
         self._batch: list[tuple[int, int]] = []
@@ -209,9 +211,11 @@ class Loop:
         self.ready.append(Call(function))
 
     def call_from_thread(self, waiter: Waiter) -> None:
-        """Wakes *waiter* from any OS thread or from a signal handler."""
-        self.foreign.append(waiter)
-        self.poller.wake()
+        """Wakes *waiter* from any OS thread; after the run, nothing happens."""
+        with self._door:
+            if not self.closed:
+                self.foreign.append(waiter)
+                self.poller.wake()
 
     # -- turns
 
@@ -334,7 +338,8 @@ class Loop:
 
     def close(self) -> None:
         """Unwinds what is left (nothing, after a run without a bug) and gives the kernel's resources back."""
-        self.closed = True
+        with self._door:
+            self.closed = True
         if self.alive:
             self._kill_all()
         for descriptor in tuple(self.descriptors.values()):

@@ -7,6 +7,7 @@ abandons the call: it goes on in its thread and what it returns is dropped.
 from __future__ import annotations
 
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -42,8 +43,7 @@ class _Offload(Generic[T]):
             self.value = self.context.run(self.function, *self.args)
         except BaseException as error:
             self.error = error
-        if not self.loop.closed:
-            self.loop.call_from_thread(self)
+        self.loop.call_from_thread(self)
 
     def switch(self) -> None:
         """Back in the loop."""
@@ -104,6 +104,16 @@ class _Threads:
 
 
 _threads = _Threads()
+
+
+def _after_fork() -> None:
+    """The child has none of the parent's threads."""
+    global _threads
+    _threads = _Threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def to_thread(function: Callable[..., T], /, *args: object) -> T:

@@ -73,17 +73,12 @@ class Timers:
         return None
 
     def fire(self, now: float) -> None:
-        """Keeps every appointment that is due at *now*, but none that is made meanwhile."""
+        """Keeps every appointment that is due at *now*. One that is made meanwhile waits for the next time."""
         heap = self.heap
-        due: list[Timer] = []
-        while heap and heap[0][0] <= now:
+        end = next(self._order)
+        while heap and heap[0][0] <= now and heap[0][1] < end:
             timer = heapq.heappop(heap)[2]
             if timer.live:
-                due.append(timer)
-            else:
-                self._dead -= 1
-        for timer in due:
-            if timer.live:  # an earlier one of this round may have cancelled it
                 timer.live = False
                 timer.action()
             else:

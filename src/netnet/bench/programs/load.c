@@ -147,7 +147,7 @@ static int echo_mode(char **a) {
     return 0;
 }
 
-static int source_mode(void) {
+static void source_mode(void) {
     int listener = listen_and_tell(), peer;
     epoll_add(ep, listener, EPOLLIN, listener);
     for (;;) {
@@ -223,7 +223,7 @@ static int socks_mode(char **a) {
     return 0;
 }
 
-static void await(struct peer *peers, int total, int state_wanted, const char *what) {
+static void await(int total, int state_wanted, const char *what) {
     int reached = 0;
     double until = seconds_now() + 60;
     while (reached < total && seconds_now() < until) {
@@ -243,7 +243,6 @@ static void await(struct peer *peers, int total, int state_wanted, const char *w
             if (through == -1) { p->state = IDLE; fprintf(stderr, "lost a connection\n"); }
         }
     }
-    (void)peers;
     printf("%s %d\n", what, reached);
     fflush(stdout);
 }
@@ -284,7 +283,7 @@ static int hold_mode(char **a) {
             if (got > 0) peers[i].got += got; else usleep(100);
         }
     for (int i = 0; i < total; i++) ping(&peers[i], 1);
-    await(peers, total, IDLE, "alive");
+    await(total, IDLE, "alive");
     return 0;
 }
 
@@ -295,7 +294,7 @@ int main(int argc, char **argv) {
     delays = malloc(delay_max * sizeof *delays);
     memset(scratch, 'x', sizeof scratch);
     if (!strcmp(argv[1], "echo") && argc == 7) return echo_mode(argv + 2);
-    if (!strcmp(argv[1], "source")) return source_mode();
+    if (!strcmp(argv[1], "source")) source_mode();
     if (!strcmp(argv[1], "pull") && argc == 6) return pull_mode(argv + 2);
     if (!strcmp(argv[1], "socks") && argc == 8) return socks_mode(argv + 2);
     if (!strcmp(argv[1], "hold") && argc == 8) return hold_mode(argv + 2);

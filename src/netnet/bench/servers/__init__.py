@@ -1,0 +1,1 @@
+"""The programs that are compared. Run by their paths, not imported."""
