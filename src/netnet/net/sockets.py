@@ -173,9 +173,9 @@ class Socket(socket.socket):
                     waited = True
                 else:
                     if side == READABLE:
-                        descriptor.readable = True
+                        descriptor.readable = descriptor.reader is None
                     else:
-                        descriptor.writable = True
+                        descriptor.writable = descriptor.writer is None
                     return result
         except OSError as error:
             if error.errno == errno.EBADF and self.fileno() < 0 and not isinstance(error, ClosedError):
@@ -432,7 +432,7 @@ class Socket(socket.socket):
 
     def accept(self) -> tuple[Socket, Any]:
         """Waits for a connection; returns its socket and the peer's address. See accept(2)."""
-        self._descriptor.shared = True  # it is a listener, then: any number of tasks may wait
+        self._descriptor.set_shared()  # it is a listener, then
         fd, address = self._cooperate(READABLE, _accept)
         try:
             return Socket(_family_of(self), _type_of(self), _proto_of(self), fd), address

@@ -82,7 +82,7 @@ class Descriptor:
         self.fd = fd
         #: the loop whose poller has it; None before the first wait
         self.loop: Loop | None = None
-        #: the loop, when the calls written out for speed may be used: edge-triggered, and no time-out is set
+        #: the loop, when the calls written out for speed may be used: see ``_set_home``
         self.home: Loop | Nowhere = ELSEWHERE
         self.readable = True
         self.writable = True
@@ -160,12 +160,16 @@ class Descriptor:
             self.loop.poller.rearm(self.fd, side)
 
     def pass_on(self, side: int) -> None:
-        """A call on *side* is through without would-block: whoever is next in line may try."""
-        line = self.reader if side == READABLE else self.writer
-        if isinstance(line, Line):
-            loop = self.loop
-            assert loop is not None
-            loop.ready.append(line.pop())
+        """A call on *side* of a shared descriptor is through, not by would-block: whoever is next may try."""
+        waiter = self.reader if side == READABLE else self.writer
+        if waiter is None:
+            return
+        if isinstance(waiter, Line):
+            waiter = waiter.pop()
+        else:
+            self.put(side, None)
+        assert self.loop is not None
+        self.loop.ready.append(waiter)
 
     def forget(self, worker: Worker) -> bool:
         for side, waiter in ((READABLE, self.reader), (WRITABLE, self.writer)):
@@ -206,13 +210,24 @@ class Descriptor:
         self.loop = loop
         if not loop.poller.reports_urgent:
             self.short_is_dry = False
-        self.set_timed(self.timed)
+        self._set_home()
 
     def set_timed(self, timed: bool) -> None:
-        """Says whether calls on it have a time-out, which rules out the calls written out for speed."""
+        """Says whether calls on it have a time-out."""
         self.timed = timed
+        self._set_home()
+
+    def set_shared(self) -> None:
+        """Says that several tasks may wait for one side of it."""
+        if not self.shared:
+            self.shared = True
+            self._set_home()
+
+    def _set_home(self) -> None:
+        """The calls written out for speed know neither time-outs nor lines nor level-triggered pollers."""
         loop = self.loop
-        self.home = loop if loop is not None and loop.poller.edge_triggered and not timed else ELSEWHERE
+        usual = loop is not None and loop.poller.edge_triggered and not self.timed and not self.shared
+        self.home = loop if loop is not None and usual else ELSEWHERE
 
     def orphan(self) -> None:
         """Forgets the loop, which is gone or not ours to touch."""
