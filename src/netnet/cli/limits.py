@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: what counts as the limit where there is none
+UNLIMITED = 1 << 20
+
 #: a proxied connection has two sockets; while it moves bulk, it may have a pipe each way for a moment
 DESCRIPTORS_A_CONNECTION = 2
 
@@ -14,13 +17,13 @@ def raise_descriptor_limit() -> int:
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return 1 << 20
+        return UNLIMITED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = 1 << 20
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(soft, hard)
+    wanted = UNLIMITED if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def connections_max(descriptors: int) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import threading
 
 #: asked of the kernel for each pipe; what it grants may be less
 PIPE_BYTES = 1 << 20
@@ -48,18 +49,21 @@ class PipePool:
     def __init__(self) -> None:
         self._free: list[Pipe] = []
         self._owner = os.getpid()
+        self._door = threading.Lock()
         self.taken = 0
 
     def take(self) -> Pipe | None:
         """An empty pipe; ``None`` where none is to be had: then copy."""
         if self._owner != os.getpid():  # a forked child shares the parent's pipes: it must not use them
             self.clear()
+            self._door = threading.Lock()
             self._owner = os.getpid()
             self.taken = 0
-        if not self._free and not self._make():
-            return None
-        self.taken += 1
-        return self._free.pop()
+        with self._door:
+            if not self._free and not self._make():
+                return None
+            self.taken += 1
+            return self._free.pop()
 
     def _make(self) -> bool:
         if not SPLICE or self.taken >= PIPES_MAX:
@@ -81,11 +85,12 @@ class PipePool:
 
     def give_back(self, pipe: Pipe) -> None:
         """Takes a pipe back; one with bytes in it is closed."""
-        self.taken -= 1
-        if pipe.held or len(self._free) >= POOL_MAX:
-            pipe.close()
-        else:
-            self._free.append(pipe)
+        with self._door:
+            self.taken -= 1
+            if pipe.held or len(self._free) >= POOL_MAX:
+                pipe.close()
+            else:
+                self._free.append(pipe)
 
     def clear(self) -> None:
         """Closes the pipes that nobody uses."""

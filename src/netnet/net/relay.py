@@ -4,12 +4,13 @@ A relay has no green thread. Its two directions are small objects that the loop 
 their sink writable again); they move what is there and go back to waiting, holding no buffer and no pipe while nothing
 moves. So an idle pair of connections costs the sockets and little more.
 
-- *Copying* goes through the process's landing buffer. What the sink does not take at once is kept and sent first.
+- *Copying* goes through the thread's landing buffer. What the sink does not take at once is kept and sent first.
 - *Splicing* (Linux) takes over in a direction after ``BULK_STREAK`` reads in a row of ``BULK_BYTES`` or more, and gives
   way again when wakes bring little. It goes through a pooled pipe, which is given back when it is empty.
 - *Half-close* is carried across: when a source has finished and all of it is delivered, its sink's sending side is shut
   down, and the other direction goes on. From then on silence is bounded by ``linger_seconds``, else by ``idle_seconds``.
-- *A reset* is carried across as a reset: the other peer must not take a cut-off stream for a complete one.
+- *A reset* is carried across as a reset, and a relay that is ended early resets what it cuts off: no peer may take half
+  a stream for a whole one.
 
 Everything here runs in the loop, so nothing here may wait; ``relay`` alone does, in the task that calls it.
 """
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from netnet.errors import BusyError
+from netnet.errors import BusyError, UsageError
 from netnet.kernel.transfer import SPLICE, SPLICE_FLAGS, Pipe, pipes
 from netnet.net.sockets import Socket, landing_buffer
 from netnet.poller.contract import READABLE, WRITABLE
@@ -102,9 +103,6 @@ class _Direction:
             if ended:
                 self.done = True
                 self.relay.half_closed(self)
-
-    def abort(self) -> None:
-        self.relay.abort()
 
     # -- waiting
 
@@ -198,6 +196,8 @@ class _Direction:
                 count = _splice(source, pipe.write_end, SPLICE_BYTES, None, None, SPLICE_FLAGS)
             except BlockingIOError:
                 self._judge(TURN_BYTES - budget)
+                if not self.source._descriptor.short_is_dry:  # it may be urgent data that stops splicing, not receiving
+                    return self._copy_all()
                 self._wait_for_source()
                 return False
             except OSError as error:
@@ -206,9 +206,9 @@ class _Direction:
                 self.drop_pipe()
                 self.may_splice = False
                 return self._copy_all()
-            if not count:
+            if not count:  # the end, or urgent data in front of it: receiving tells
                 self.drop_pipe()
-                return True
+                return self._copy_all()
             pipe.held = count
             budget -= count
             if not self._empty(pipe):
@@ -263,12 +263,12 @@ class Relay:
 
     def start(self) -> None:
         loop = self.loop
-        loop.relays += 1
+        for direction in (self._up, self._down):
+            direction.source._descriptor.attach(loop)
+        loop.relays.add(self)
         if loop.root.requested:  # the run is coming to its end
             self.abort("the run was stopped")
             return
-        for direction in (self._up, self._down):
-            direction.source._descriptor.attach(loop)
         if self._idle is not None:
             self._set_timer(self._idle)
         for direction in (self._up, self._down):
@@ -298,12 +298,9 @@ class Relay:
             self._set_timer(self._linger)
 
     def fail(self, error: OSError) -> None:
-        """One side broke: the other hears it as a reset."""
+        """One side broke."""
         if self._done is not None:
             self._reason = os.strerror(error.errno) if error.errno else str(error)
-            for direction in (self._up, self._down):
-                with contextlib.suppress(OSError):
-                    direction.sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._finish()
 
     def abort(self, reason: str = "aborted") -> None:
@@ -321,13 +318,16 @@ class Relay:
             self._timer = None
         up, down = self._up, self._down
         for direction in (up, down):
+            if not direction.done:  # cut off: the peer must not take it for complete
+                with contextlib.suppress(OSError):
+                    direction.sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             direction.done = True
             direction.drop_pipe()
             direction.pending = None
             descriptor = direction.source._descriptor
             descriptor.reader = descriptor.writer = None
             direction.source.close()
-        self.loop.relays -= 1
+        self.loop.relays.discard(self)
         try:
             done(RelayResult(up.moved, down.moved, self._reason))
         except Exception:
@@ -372,6 +372,8 @@ def start_relay(
         descriptor = sock._descriptor
         if descriptor.reader is not None or descriptor.writer is not None:
             raise BusyError("a task waits for a socket that is to be relayed")
+    if a is b:
+        raise UsageError("a socket cannot be relayed to itself")
     relay = Relay(loop, a, b, linger_seconds, idle_seconds, done)
     relay.start()
     return relay

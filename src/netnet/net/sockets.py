@@ -11,16 +11,18 @@ have it written out for the usual case (in a loop, no time-out, no flags, nobody
 sense: TCP sets its no-space mark then, and an event follows when space comes.
 
 ``recv(n)`` for large n does not ask the allocator for n bytes, which above 128 KiB is a memory mapping for each call:
-it receives into one buffer of the process and copies out what came.
+it receives into one buffer of the thread and copies out what came.
 """
 
 from __future__ import annotations
 
 import _socket
 import errno
+import math
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -28,11 +30,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from greenlet import getcurrent
 
 from netnet.errors import BusyError, ClosedError
+from netnet.net.resolve import numeric, resolve
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
 from netnet.runtime.clock import checked_seconds
 from netnet.runtime.descriptor import Descriptor
 from netnet.runtime.foreign import refuse_to_block
+from netnet.runtime.loop import Call
 from netnet.runtime.worker import worker_or_none
 
 if TYPE_CHECKING:
@@ -64,16 +68,17 @@ _proto_of = _socket.socket.proto.__get__
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
 
-#: where large receives land first; one for all, since no task switch comes between receiving and copying out
-_landing: bytearray | None = None
+#: where large receives land first; one a thread, since no task switch comes between receiving and copying out
+_landing = threading.local()
 
 
 def landing_buffer() -> bytearray:
-    """The process's receive buffer, 256 KiB. Its contents are good until the next call that may use it."""
-    global _landing
-    if _landing is None:
-        _landing = bytearray(262144)
-    return _landing
+    """The thread's receive buffer, 256 KiB. Its contents are good until the next call that may use it."""
+    try:
+        return _landing.buffer  # type: ignore[no-any-return]
+    except AttributeError:
+        _landing.buffer = bytearray(262144)
+        return _landing.buffer  # type: ignore[no-any-return]
 
 
 class Socket(socket.socket):
@@ -112,10 +117,10 @@ class Socket(socket.socket):
             value = checked_seconds(value)
             if value < 0:
                 raise ValueError("Timeout value out of range")
+            if value == math.inf:
+                raise OverflowError("a time-out cannot be infinite; None is no limit")
         self._timeout = value
         self._descriptor.set_timed(value is not None)
-        if value == 0:
-            self._descriptor.readable = self._descriptor.writable = True
 
     def gettimeout(self) -> float | None:
         """The limit in seconds that ``settimeout`` set."""
@@ -160,6 +165,8 @@ class Socket(socket.socket):
         if worker is None:
             return self._block(side, until, call, args)
         worker.loop.checkpoint(worker)
+        if side == WRITABLE:
+            descriptor.check_sender(worker)
         waited = False
         try:
             if not (descriptor.readable if side == READABLE else descriptor.writable):
@@ -193,8 +200,9 @@ class Socket(socket.socket):
             except BlockingIOError:
                 refuse_to_block()
                 left = None if until is None else until - _now()
-                if (left is not None and left <= 0) or not wait_one(self.fileno(), side, left):
+                if left is not None and left <= 0:
                     raise TimeoutError("timed out") from None
+                wait_one(self.fileno(), side, left)
 
     # -- receiving
 
@@ -202,7 +210,12 @@ class Socket(socket.socket):
         """Receives at most *bufsize* bytes; ``b""`` when the peer has finished. See recv(2)."""
         descriptor = self._descriptor
         home: Any = descriptor.home
-        if flags or bufsize > _ALLOCATE_MAX:
+        current: Any = getcurrent()
+        try:
+            usual = current.home is home
+        except AttributeError:  # not a task
+            usual = False
+        if not usual or flags or bufsize > _ALLOCATE_MAX:
             return self._recv_any(bufsize, flags)
         if descriptor.readable:
             credit = home.credit
@@ -217,11 +230,7 @@ class Socket(socket.socket):
                 if len(data) < bufsize and descriptor.short_is_dry:
                     descriptor.readable = False
                 return data
-        current: Any = getcurrent()
-        try:
-            if current.home is not home or descriptor.reader is not None:
-                return self._recv_any(bufsize, flags)
-        except AttributeError:  # not a task
+        if descriptor.reader is not None:
             return self._recv_any(bufsize, flags)
         descriptor.reader = current
         current.waiting = descriptor
@@ -230,8 +239,8 @@ class Socket(socket.socket):
             data = _recv(self, bufsize)
         except BlockingIOError:  # woken in vain
             return self._recv_any(bufsize, flags)
-        if len(data) == bufsize or not descriptor.short_is_dry:
-            descriptor.readable = True
+        if len(data) < bufsize and descriptor.short_is_dry:
+            descriptor.readable = False
         return data
 
     def _recv_any(self, bufsize: int, flags: int) -> bytes:
@@ -261,10 +270,19 @@ class Socket(socket.socket):
             return self._cooperate(READABLE, _recv_into, view, len(view), flags, flags=flags)
         rest = flags & ~_WAITALL
         done = 0
+        until = self._until()
         while done < len(view):
-            count = self.recv_into(view[done:], 0, rest)
+            try:
+                count = self._cooperate(READABLE, _recv_into, view[done:], 0, rest, flags=rest, until=until)
+            except OSError:
+                if not done:
+                    raise
+                break  # as the kernel does: what there is, and the error the next time
+            except BaseException as error:
+                error.bytes_received = done  # type: ignore[attr-defined]
+                raise
             done += count
-            if not count or rest:
+            if not count or rest & socket.MSG_PEEK:
                 break
         return done
 
@@ -272,7 +290,12 @@ class Socket(socket.socket):
         """Receives into *buffer*, at most *nbytes* (0: its size); returns how many bytes. See recv(2)."""
         descriptor = self._descriptor
         home: Any = descriptor.home
-        if flags:
+        current: Any = getcurrent()
+        try:
+            usual = current.home is home
+        except AttributeError:  # not a task
+            usual = False
+        if not usual or flags:
             return self._recv_into_any(buffer, nbytes, flags)
         if descriptor.readable:
             credit = home.credit
@@ -287,11 +310,7 @@ class Socket(socket.socket):
                 if descriptor.short_is_dry and count < (nbytes or _size(buffer)):
                     descriptor.readable = False
                 return count
-        current: Any = getcurrent()
-        try:
-            if current.home is not home or descriptor.reader is not None:
-                return self._recv_into_any(buffer, nbytes, flags)
-        except AttributeError:  # not a task
+        if descriptor.reader is not None:
             return self._recv_into_any(buffer, nbytes, flags)
         descriptor.reader = current
         current.waiting = descriptor
@@ -300,8 +319,8 @@ class Socket(socket.socket):
             count = _recv_into(self, buffer, nbytes)
         except BlockingIOError:  # woken in vain
             return self._recv_into_any(buffer, nbytes, flags)
-        if not descriptor.short_is_dry or count == (nbytes or _size(buffer)):
-            descriptor.readable = True
+        if descriptor.short_is_dry and count < (nbytes or _size(buffer)):
+            descriptor.readable = False
         return count
 
     def _recv_into_any(self, buffer: WriteableBuffer, nbytes: int, flags: int) -> int:
@@ -341,8 +360,13 @@ class Socket(socket.socket):
         """Sends what there is room for now, waiting if there is none; returns how many bytes. See send(2)."""
         descriptor = self._descriptor
         home = descriptor.home
+        current: Any = getcurrent()
+        try:
+            usual = current.home is home
+        except AttributeError:  # not a task
+            usual = False
         credit = home.credit
-        if not credit or flags or not descriptor.writable:
+        if not usual or not credit or flags or not descriptor.writable:
             return self._cooperate(WRITABLE, _send, data, flags, flags=flags)
         home.credit = credit - 1
         try:
@@ -358,8 +382,13 @@ class Socket(socket.socket):
         """
         descriptor = self._descriptor
         home = descriptor.home
+        current: Any = getcurrent()
+        try:
+            usual = current.home is home
+        except AttributeError:  # not a task
+            usual = False
         credit = home.credit
-        if not credit or flags or not descriptor.writable or type(data) is not bytes:
+        if not usual or not credit or flags or not descriptor.writable or type(data) is not bytes:
             with memoryview(data) as view, view.cast("B") as octets:
                 self._send_rest(octets, 0, flags)
             return
@@ -375,16 +404,23 @@ class Socket(socket.socket):
     def _send_rest(self, view: memoryview, sent: int, flags: int) -> None:
         """Sends ``view[sent:]``. The time-out is for all of it, as in the standard class."""
         until = self._until()
+        descriptor = self._descriptor
+        worker = worker_or_none()
         try:
             while True:
-                if sent and self._descriptor.short_is_dry:
-                    self._descriptor.writable = False
+                if sent and descriptor.short_is_dry:
+                    descriptor.writable = False
                 sent += self._cooperate(WRITABLE, _send, view[sent:], flags, flags=flags, until=until)
                 if sent >= len(view):
                     return
+                if worker is not None and descriptor.sender is None and not descriptor.shared:
+                    descriptor.set_sender(worker)
         except BaseException as error:
             error.bytes_sent = sent  # type: ignore[attr-defined]
             raise
+        finally:
+            if worker is not None and descriptor.sender is worker:
+                descriptor.set_sender(None)
 
     def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
@@ -415,11 +451,10 @@ class Socket(socket.socket):
         if not regular:
             return self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined,no-any-return]
         sent = 0
-        until = self._until()
         try:
             while count is None or sent < count:
                 size = min(2**30, sys.maxsize if count is None else count - sent)
-                moved = self._cooperate(WRITABLE, _sendfile, source, offset + sent, size, until=until)
+                moved = self._cooperate(WRITABLE, _sendfile, source, offset + sent, size)
                 if not moved:
                     break
                 sent += moved
@@ -450,6 +485,8 @@ class Socket(socket.socket):
 
     def connect_ex(self, address: Any, /) -> int:
         """As ``connect``, but returns the error number, 0 for success. ``EWOULDBLOCK`` when the time was up."""
+        if _family_of(self) in _INET:
+            address = _resolved(address, _family_of(self))
         while True:
             code = _plain.connect_ex(self, address)
             if code == errno.EINTR:
@@ -509,8 +546,40 @@ class Socket(socket.socket):
         return fd
 
     def _real_close(self, _ss: Any = socket.socket) -> None:
-        self._descriptor.close()
-        super()._real_close()  # type: ignore[misc]
+        descriptor = self._descriptor
+        if descriptor.in_other_thread():
+            _close_from_outside(descriptor, _plain.detach(self))
+        else:
+            descriptor.close()
+            super()._real_close()  # type: ignore[misc]
+
+    def __del__(self) -> None:
+        """Dropped without ``close``: the loop forgets the descriptor before the base class closes it, with a warning."""
+        descriptor = getattr(self, "_descriptor", None)
+        if descriptor is not None:
+            descriptor.detach()
+        super().__del__()  # type: ignore[misc]
+
+
+def _resolved(address: Any, family: int) -> Any:
+    """*address* with an IP address in place of a name, which the C class would look up without letting others run."""
+    if isinstance(address, tuple) and len(address) >= 2 and isinstance(address[0], str) and address[0]:
+        host, port = address[:2]
+        if isinstance(port, int) and numeric(host, port) is None and "%" not in host:
+            return (resolve(host, port, family=family)[0].sockaddr[0], *address[1:])
+    return address
+
+
+def _close_from_outside(descriptor: Descriptor, fd: int) -> None:
+    """Closes a descriptor that a loop in another thread may be waiting for: that loop has to do it."""
+
+    def close_in_loop() -> None:
+        descriptor.close()
+        os.close(fd)
+
+    loop = descriptor.loop
+    if loop is None or not loop.call_from_thread(Call(close_in_loop)):
+        os.close(fd)
 
 
 def _accept(sock: Socket) -> tuple[int, Any]:

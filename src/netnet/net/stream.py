@@ -29,6 +29,8 @@ _PASSING: Final = {
     errno.EPERM: 0.0,
     errno.ENETDOWN: 0.0,
     errno.EHOSTUNREACH: 0.0,
+    errno.ENETUNREACH: 0.0,
+    errno.ENOPROTOOPT: 0.0,
     errno.EMFILE: 0.05,
     errno.ENFILE: 0.05,
     errno.ENOBUFS: 0.05,
@@ -212,15 +214,17 @@ def serve(
 
 
 def accept_all(listener: Socket, take: Callable[[Socket], object], permits: Semaphore | None) -> None:
-    """Accepts for ever: takes a permit, waits for a connection, hands it to *take*. Errors that pass are waited out."""
+    """Accepts for ever: waits until a permit is free, accepts, takes the permit, hands the connection to *take*.
+
+    Waiting for a connection holds no permit, so that several listeners can share them. Errors that pass are waited out.
+    """
     while True:
         if permits is not None:
-            permits.acquire()
+            with permits:
+                pass
         try:
             conn, _ = listener.accept()
         except OSError as error:
-            if permits is not None:
-                permits.release()
             pause = _PASSING.get(error.errno or 0)
             if pause is None:
                 raise
@@ -228,11 +232,18 @@ def accept_all(listener: Socket, take: Callable[[Socket], object], permits: Sema
                 log.warning("accept: %s; trying again in %g s", error.strerror, pause)
                 sleep(pause)
             continue
-        except BaseException:
+        try:
             if permits is not None:
-                permits.release()
+                permits.acquire()
+            try:
+                take(conn)
+            except BaseException:
+                if permits is not None:
+                    permits.release()
+                raise
+        except BaseException:
+            conn.close()
             raise
-        take(conn)
 
 
 __all__ = ["BACKLOG", "accept_all", "connect", "listen", "serve"]

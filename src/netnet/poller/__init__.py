@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import select
+import select as _select  # the submodule of that name would take its place here
 from collections.abc import Callable
 from typing import cast
 
@@ -28,7 +28,7 @@ def _backend(name: str) -> Callable[[], Poller]:
 
 def available() -> list[str]:
     """The names of the backends that this system has, best first."""
-    return [name for name in BACKENDS if hasattr(select, name)]
+    return [name for name in BACKENDS if hasattr(_select, name)]
 
 
 def create(name: str | None = None) -> Poller:

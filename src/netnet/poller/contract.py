@@ -81,11 +81,15 @@ class Waker:
                 self._writer.send(b"\0")
 
     def drain(self) -> None:
-        """Empties the pair. ``pending`` goes first: a wake that comes in between writes a byte of its own."""
-        self.pending = False
+        """Empties the pair, and only then lets the next wake write a byte.
+
+        A wake that comes in between writes none, and needs none: the loop is awake, and looks at what it was woken for
+        after this.
+        """
         with contextlib.suppress(BlockingIOError):
             while len(self._reader.recv(4096)) == 4096:
                 pass
+        self.pending = False
 
     def close(self) -> None:
         self._reader.close()

@@ -11,6 +11,9 @@ from netnet.poller.contract import ERROR, HANGUP, PEER_CLOSED, READABLE, WRITABL
 _READ_SIDE = READABLE | ERROR | HANGUP | PEER_CLOSED
 _WRITE_SIDE = WRITABLE | ERROR | HANGUP
 
+#: the descriptor is not open: it was closed behind our back (``POLLNVAL``)
+NOT_OPEN = 0x020
+
 
 class LevelPoller:
     edge_triggered = False
@@ -50,6 +53,9 @@ class LevelPoller:
         for fd, bits in events:
             if fd == self._waker.fd:
                 self._waker.drain()
+                continue
+            if bits & NOT_OPEN:
+                self.unregister(fd)
                 continue
             mask = self._masks.get(fd, 0)
             if bits & _READ_SIDE:

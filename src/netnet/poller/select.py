@@ -3,11 +3,13 @@ sockets (Windows); beyond that ``select`` raises ``ValueError``, which is said i
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 
 from netnet.errors import UsageError
 from netnet.poller.contract import ERROR, READABLE, WRITABLE
-from netnet.poller.level import LevelPoller
+from netnet.poller.level import NOT_OPEN, LevelPoller
 
 
 class SelectPoller(LevelPoller):
@@ -29,6 +31,10 @@ class SelectPoller(LevelPoller):
         both = self._writers  # Windows reports a failed connect in the third set only
         try:
             readable, writable, broken = select.select(self._readers, self._writers, both, timeout_seconds)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return [(fd, NOT_OPEN) for fd in (*self._readers, *self._writers) if not _is_open(fd)]
         except ValueError as error:
             raise UsageError(
                 "the select backend cannot wait for this many descriptors, or for one above 1023; "
@@ -39,3 +45,11 @@ class SelectPoller(LevelPoller):
             for fd in group:
                 bits[fd] = bits.get(fd, 0) | bit
         return list(bits.items())
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from netnet.runtime.loop import Loop, running
 from netnet.runtime.signals import Delivery
 from netnet.runtime.task import Task, log
 from netnet.runtime.timers import Timer
-from netnet.runtime.worker import Worker, current_worker, worker_or_none
+from netnet.runtime.worker import Worker, current_worker, main_then_stop, worker_or_none
 
 T = TypeVar("T")
 
@@ -34,28 +34,24 @@ def run(main: Callable[..., T], /, *args: object, clock: Clock | None = None, po
         raise UsageError("run() inside run(): this thread runs a loop already; use spawn() for another task")
     loop = Loop(clock, poller)
     running.loop = loop
+    task: Task[T] | None = None
     delivery = Delivery(loop)
     try:
         delivery.start()
         try:
-            task: Task[T] = Task(loop, loop.root, _main_then_stop, (main, args), "main")
+            task = Task(loop, loop.root, main_then_stop, (loop, main, args), "main")
             loop.main = cast("Task[object]", task)
             loop.run_until_ended()
         finally:
-            delivery.stop()
+            loop.stop_listening()
+            loop.take_signals()  # one that came in the last turn is not lost
             loop.close()
+        loop.main = None
         return _outcome(loop, task)
     finally:
         running.loop = None
-
-
-def _main_then_stop(main: Callable[..., T], args: tuple[object, ...]) -> T:
-    """The main task: when it fails, the others are told to stop."""
-    try:
-        return main(*args)
-    except BaseException:
-        current_worker().loop.stop()
-        raise
+        del loop, delivery  # what is raised must not keep them
+        task = None
 
 
 def _outcome(loop: Loop, task: Task[T]) -> T:
@@ -133,7 +129,8 @@ class _Sleep:
 def sleep(seconds: float) -> None:
     """Lets the others run for so many seconds; 0 or less: once. ``math.inf``: until cancelled.
 
-    Switches tasks. Raises ``Cancelled``; ``ValueError`` for NaN.
+    (Where no other task is left that could cancel it, that is a deadlock.) Switches tasks. Raises ``Cancelled``;
+    ``ValueError`` for NaN.
     """
     delay = checked_seconds(seconds)
     worker = current_worker()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from netnet.errors import BusyError, ClosedError
 from netnet.poller.contract import ERROR, HANGUP, PEER_CLOSED, READABLE, WRITABLE
-from netnet.runtime.worker import ELSEWHERE, Nowhere, Throw, Waiter, Worker
+from netnet.runtime.worker import ELSEWHERE, Nowhere, Waiter, Worker, throw_later
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -48,19 +48,13 @@ class Line:
         self.side = side
         self.workers: deque[Waiter] = deque([first])
 
-    def _stay(self) -> None:
-        if self.workers:
-            self.descriptor.put(self.side, self)
-
     def switch(self) -> None:
-        worker = self.workers.popleft()
-        self._stay()
-        worker.switch()
+        self.pop().switch()
 
     def pop(self) -> Waiter:
+        """Takes the first away; the others stay."""
         worker = self.workers.popleft()
-        if not self.workers:
-            self.descriptor.put(self.side, None)
+        self.descriptor.put(self.side, self if self.workers else None)
         return worker
 
     def remove(self, worker: Waiter) -> bool:
@@ -76,7 +70,19 @@ class Line:
 class Descriptor:
     """The state of one descriptor in the loop that waits for it."""
 
-    __slots__ = ("fd", "home", "loop", "readable", "reader", "shared", "short_is_dry", "timed", "writable", "writer")
+    __slots__ = (
+        "fd",
+        "home",
+        "loop",
+        "readable",
+        "reader",
+        "sender",
+        "shared",
+        "short_is_dry",
+        "timed",
+        "writable",
+        "writer",
+    )
 
     def __init__(self, fd: int, *, stream: bool, tcp: bool) -> None:
         self.fd = fd
@@ -92,6 +98,8 @@ class Descriptor:
         #: several tasks may wait for one side of it: a listener, a datagram socket
         self.shared = not stream
         self.timed = False
+        #: the task that is in the middle of a message
+        self.sender: Worker | None = None
 
     # -- events
 
@@ -106,15 +114,14 @@ class Descriptor:
     # -- waiting
 
     def put(self, side: int, waiter: Waiter | None) -> None:
-        """Has *waiter* (or nobody) wait on *side*. While somebody waits, the flag of that side is down."""
+        """Has *waiter* (or nobody) wait on *side*. The flag of that side is down while somebody waits, then up again:
+        whoever was first may have missed an event, and trying costs little."""
         if side == READABLE:
             self.reader = waiter
-            if waiter is not None:
-                self.readable = False
+            self.readable = waiter is None
         else:
             self.writer = waiter
-            if waiter is not None:
-                self.writable = False
+            self.writable = waiter is None
 
     def wait(self, worker: Worker, side: int, until: float | None = None, *, again: bool = False) -> None:
         """Parks *worker* until the descriptor is ready on *side* (``READABLE`` or ``WRITABLE``). May be woken in vain.
@@ -194,6 +201,8 @@ class Descriptor:
         """Registers the descriptor with the loop's poller, unless it is already."""
         if self.loop is loop:
             return
+        if self.fd < 0:
+            raise ClosedError
         if self.loop is not None:
             if self.reader is not None or self.writer is not None:
                 raise BusyError(
@@ -202,9 +211,12 @@ class Descriptor:
             self.detach()
         old = loop.descriptors.get(self.fd)
         if old is not None:
-            if old.reader is not None or old.writer is not None:
+            if old.loop is None:  # tasks wait for the bare number: they look again, and wait with us
+                old.wake_all()
+            elif old.reader is not None or old.writer is not None:
                 raise BusyError(f"descriptor {self.fd} is waited for through another socket object")
-            old.detach()
+            else:
+                old.detach()
         loop.poller.register(self.fd)
         loop.descriptors[self.fd] = self
         self.loop = loop
@@ -217,6 +229,16 @@ class Descriptor:
         self.timed = timed
         self._set_home()
 
+    def set_sender(self, sender: Worker | None) -> None:
+        """Says which task is in the middle of a message, so that no other one's bytes get into it."""
+        self.sender = sender
+        self._set_home()
+
+    def check_sender(self, worker: Worker) -> None:
+        """Raises ``BusyError`` where another task is in the middle of a message."""
+        if self.sender is not None and self.sender is not worker:
+            raise BusyError(self._busy(WRITABLE))
+
     def set_shared(self) -> None:
         """Says that several tasks may wait for one side of it."""
         if not self.shared:
@@ -224,10 +246,10 @@ class Descriptor:
             self._set_home()
 
     def _set_home(self) -> None:
-        """The calls written out for speed know neither time-outs nor lines nor level-triggered pollers."""
+        """The calls written out for speed know neither time-outs nor lines, messages half sent, level-triggered pollers."""
         loop = self.loop
-        usual = loop is not None and loop.poller.edge_triggered and not self.timed and not self.shared
-        self.home = loop if loop is not None and usual else ELSEWHERE
+        usual = not (self.timed or self.shared or self.sender)
+        self.home = loop if loop is not None and loop.poller.edge_triggered and usual else ELSEWHERE
 
     def orphan(self) -> None:
         """Forgets the loop, which is gone or not ours to touch."""
@@ -245,29 +267,33 @@ class Descriptor:
                 loop.poller.unregister(self.fd)
             self.orphan()
 
+    def wake_all(self) -> None:
+        """Wakes all who wait, without an event."""
+        for waiter in (self.reader, self.writer):
+            if waiter is not None:
+                waiter.switch()
+
+    def in_other_thread(self) -> bool:
+        """Whether its loop runs in another OS thread, and so may hand it an event at any moment."""
+        return self.loop is not None and self.loop.thread_ident != threading.get_ident()
+
     def close(self) -> None:
-        """Unregisters the descriptor, then wakes all who wait for it with ``ClosedError``. Closing it comes after."""
+        """Unregisters the descriptor, then wakes all who wait for it with ``ClosedError``. Closing it comes after.
+
+        To be called in the thread of its loop.
+        """
         loop = self.loop
-        waiters = [waiter for waiter in (self.reader, self.writer) if waiter is not None]
+        waiters = (self.reader, self.writer)
         self.detach()
         self.fd = -1
-        if loop is None or not waiters:
+        if loop is None:
             return
-        here = threading.get_ident() == loop.thread_ident
         for waiter in waiters:
             for one in waiter.workers if isinstance(waiter, Line) else (waiter,):
-                wake: Waiter = Throw(one, ClosedError(_CLOSED)) if isinstance(one, Worker) else one
-                if here:
-                    loop.ready.append(wake)
-                else:
-                    loop.call_from_thread(wake)
-
-    def abort_background(self) -> None:
-        """Ends the work without a task (a relay) that waits for this descriptor."""
-        for waiter in (self.reader, self.writer):
-            abort = getattr(waiter, "abort", None)
-            if abort is not None:
-                abort()
+                if isinstance(one, Worker):
+                    throw_later(one, ClosedError(_CLOSED))
+                elif one is not None:
+                    loop.ready.append(one)
 
 
 _CLOSED = "the socket was closed while this task waited for it"

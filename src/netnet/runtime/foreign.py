@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netnet.errors import UsageError
+from netnet.errors import ClosedError, UsageError
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
 from netnet.runtime.descriptor import Descriptor
@@ -76,11 +76,12 @@ def _park(worker: Worker, fd: int, side: int) -> None:
 def _wait(fd: int | object, side: int) -> None:
     number = fd if isinstance(fd, int) else fd.fileno()  # type: ignore[attr-defined]
     if number < 0:
-        raise ValueError(f"descriptor {number} is closed")
+        raise ClosedError("the descriptor is closed")
     worker = worker_or_none()
     if worker is None:
         refuse_to_block()
-        wait_one(number, side, None)
+        while not wait_one(number, side, None):
+            pass
         return
     worker.loop.checkpoint(worker)
     while not wait_one(number, side, 0):
@@ -99,8 +100,9 @@ def wait_readable(fd: int | object, /) -> None:
     """Waits until a descriptor can be read without blocking (or has ended, or failed).
 
     *fd* is a number or has a ``fileno`` method. Level-triggered: returns at once while it is readable. Switches tasks;
-    outside a loop it blocks the OS thread. Raises ``Cancelled``, and ``OSError`` (``EBADF``) when it is not open. Do
-    not close a descriptor that a task waits for in this way: cancel the task first. See poll(2).
+    outside a loop it blocks the OS thread. Raises ``Cancelled``; ``OSError`` (``EBADF``) when it is not open,
+    ``ClosedError`` when that is told by its ``fileno``. Do not close a descriptor that a task waits for in this way:
+    cancel the task first. See poll(2).
     """
     _wait(fd, READABLE)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, TypeVar, cast
+from typing import TypeVar
 
 from netnet.errors import Cancelled, UsageError
 from netnet.runtime.lot import ParkingLot
 from netnet.runtime.scope import Scope, Shield, Stretch
-from netnet.runtime.task import Household, Task
+from netnet.runtime.task import Household, Task, log
 from netnet.runtime.worker import current_worker
 
 T = TypeVar("T")
@@ -51,8 +51,9 @@ class TaskGroup(Stretch, Household):
             raise UsageError("the TaskGroup is finished; it takes no more tasks")
         if self.requested:
             raise UsageError("the TaskGroup is shutting down; it takes no more tasks")
+        task = Task(current_worker().loop, self, function, args, name)
         self._count += 1
-        return Task(current_worker().loop, self, function, args, name)
+        return task
 
     create_task = spawn
 
@@ -87,14 +88,17 @@ class TaskGroup(Stretch, Household):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False] | bool:
+    ) -> bool | None:
         if error is not None:
             Scope.cancel(self, "the body of the group failed")
         interrupted = self._join_all()
         self._closed = True
-        self.leave()
+        why = self.why()
+        outside = self.leave()
         for candidate in (error, self._fatal, interrupted):
             if candidate is not None and not isinstance(candidate, (Exception, Cancelled)):
+                for dropped in self._errors:
+                    log.error("a task failed while %r ended its group", candidate, exc_info=dropped)
                 raise candidate
         errors = self._errors
         self._errors = []
@@ -103,10 +107,10 @@ class TaskGroup(Stretch, Household):
         try:
             if errors:
                 raise BaseExceptionGroup("unhandled errors in a TaskGroup", errors)
-            if self.from_outside():
+            if outside:
                 if error is not None:
                     return False  # the Cancelled goes on to the scope that it belongs to
-                raise Cancelled(cast(Scope, self.parent).why())
+                raise Cancelled(why)
             return isinstance(error, Cancelled) and self._quiet
         finally:
             del errors, error, interrupted

@@ -16,7 +16,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from greenlet import GreenletExit, getcurrent
 
@@ -26,9 +26,9 @@ from netnet.poller.contract import READABLE, UNUSUAL, WRITABLE
 from netnet.runtime.clock import Clock, MonotonicClock
 from netnet.runtime.descriptor import Descriptor
 from netnet.runtime.scope import Scope
-from netnet.runtime.task import Failure, Household, Task, log, throw_later
+from netnet.runtime.task import Failure, Household, Task, log
 from netnet.runtime.timers import Timers
-from netnet.runtime.worker import Place, Waiter, Worker
+from netnet.runtime.worker import Place, Waiter, Worker, throw_later
 
 #: consecutive calls that a task may make without waiting before it has to let the others run; low enough to keep the
 #: others' delay below a millisecond (64 calls of a few microseconds), high enough to cost nothing
@@ -39,11 +39,20 @@ _READ_WRITE: Final = READABLE | WRITABLE
 #: workers that the pool keeps for the next tasks; each holds some 6 kB
 POOL_MAX: Final = 1024
 
+#: the longest single wait for events; kernels count milliseconds in 31 bits
+WAIT_SECONDS_MAX: Final = 3600.0
+
 #: refusals in a row after which a task that swallows ``Cancelled`` is reported
 REFUSALS_MAX: Final = 100
 
 #: which loop, if any, each OS thread is running
 running = threading.local()
+
+
+class Background(Protocol):
+    """Work without a task, which the end of the run ends."""
+
+    def abort(self, reason: str = ...) -> None: ...
 
 
 class Call:
@@ -102,10 +111,11 @@ class Loop:
         self.alive = 0  #: tasks that have not ended
         self.parked = 0  #: of these, how many wait for other tasks only
         self.outside = 0  #: work in OS threads that will wake a task
-        self.relays = 0  #: relays under way: work without a task
+        self.relays: set[Background] = set()  #: work without a task that is under way
         #: numbers of the signals that came in since the last turn, and who takes them (``signals``)
         self.signals: deque[int] = deque()
         self.take_signals: Callable[[], object] = self.signals.clear
+        self.stop_listening: Callable[[], object] = self.signals.clear
         self.failures: weakref.WeakSet[Failure] = weakref.WeakSet()
         self.fatal: BaseException | None = None
         self.main: Task[object] | None = None
@@ -113,6 +123,7 @@ class Loop:
         self.closed = False
         #: held while another thread wakes the loop, so that it is not closed meanwhile
         self._door = threading.Lock()
+        _loops.add(self)
         self._pool: list[Worker] = []
         #: the events of this turn that are still to be looked at, last one first
         self._batch: list[tuple[int, int]] = []
@@ -125,9 +136,11 @@ class Loop:
 
     def retire(self, worker: Worker) -> bool:
         """Takes a worker back, with nothing left of its last task; false when there are enough."""
+        if worker.interrupt is not None:  # it came too late to be raised in the task
+            self.stop(worker.interrupt)
+            worker.interrupt = None
         worker.home = self
         worker.waiting = None
-        worker.interrupt = None
         worker.refusals = 0
         worker.gr_context = None
         del worker.task
@@ -165,7 +178,6 @@ class Loop:
                     stack,
                 )
             self.step_aside(worker)
-        self.credit = 0
         raise Cancelled(worker.task.scope.why())
 
     def step_aside(self, worker: Worker) -> None:
@@ -192,8 +204,6 @@ class Loop:
         if place is not None and place.forget(worker):
             throw_later(worker, error())
             return True
-        if worker is getcurrent():
-            self.credit = 0  # so that its next call asks first whether it may go on
         return False
 
     # -- the end
@@ -203,19 +213,24 @@ class Loop:
         if self.fatal is None:
             self.fatal = error
         self.root.cancel("the run was stopped" if error is None else f"the run was stopped: {error!r}")
-        for descriptor in tuple(self.descriptors.values()):
-            descriptor.abort_background()
+        self.abort_relays()
+
+    def abort_relays(self) -> None:
+        for relay in tuple(self.relays):
+            relay.abort("the run was stopped")
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Calls *function* in the loop's next turn. It must not block."""
         self.ready.append(Call(function))
 
-    def call_from_thread(self, waiter: Waiter) -> None:
-        """Wakes *waiter* from any OS thread; after the run, nothing happens."""
+    def call_from_thread(self, waiter: Waiter) -> bool:
+        """Wakes *waiter* from any OS thread; false after the run: nothing will happen any more."""
         with self._door:
-            if not self.closed:
-                self.foreign.append(waiter)
-                self.poller.wake()
+            if self.closed:
+                return False
+            self.foreign.append(waiter)
+            self.poller.wake()
+            return True
 
     # -- turns
 
@@ -237,12 +252,14 @@ class Loop:
                 if jumps:
                     timeout = None if self.outside else 0.0
                 else:
-                    timeout = max(0.0, instant - now())
+                    timeout = min(max(0.0, instant - now()), WAIT_SECONDS_MAX)
             else:
                 timeout = None
                 if self.alive == self.parked and not self.outside and not self.relays:
                     self._deadlocked()
                     continue
+            if self.closed:
+                raise UsageError("this run belongs to the parent process; end the forked child with os._exit")
             batch = self._batch = wait(timeout)
             quiet = not batch
             batch.reverse()
@@ -254,18 +271,16 @@ class Loop:
                 if bits & UNUSUAL:
                     bits = descriptor.note_unusual(bits)
                 if bits & READABLE:
+                    descriptor.readable = True
                     waiter = descriptor.reader
-                    if waiter is None:
-                        descriptor.readable = True
-                    else:
+                    if waiter is not None:
                         descriptor.reader = None
                         self.credit = BUDGET
                         waiter.switch()
                 if bits & WRITABLE:
+                    descriptor.writable = True
                     waiter = descriptor.writer
-                    if waiter is None:
-                        descriptor.writable = True
-                    else:
+                    if waiter is not None:
                         descriptor.writer = None
                         self.credit = BUDGET
                         waiter.switch()
@@ -293,8 +308,9 @@ class Loop:
                     self.switch_to_hub()
                     return
                 waiter = descriptor.reader
-                if type(waiter) is Worker and (descriptor.writable or bits == READABLE):
+                if type(waiter) is Worker and (descriptor.writer is None or bits == READABLE):
                     del batch[-1]
+                    descriptor.readable = descriptor.writable = True
                     descriptor.reader = None
                     self.credit = BUDGET
                     if waiter is not current:
@@ -318,7 +334,7 @@ class Loop:
         lines = [f"  {task.name} is {task.describe()}" for task in self.tasks()]
         error = DeadlockError(f"all {len(lines)} tasks are parked and nothing can wake one:\n" + "\n".join(lines))
         if self.root.requested:  # they were told to stop, and still wait: cleaning up has locked up, too
-            self.fatal = error
+            log.error("while the run was ending: %s", error)
             self._kill_all()
         else:
             self.stop(error)
@@ -333,7 +349,8 @@ class Loop:
                 if worker.task.worker is worker:
                     worker.waiting = None
                     worker.throw(GreenletExit())
-        self.alive = self.relays = 0
+        self.alive = 0
+        self.abort_relays()
         self.ready.clear()
 
     def close(self) -> None:
@@ -345,23 +362,29 @@ class Loop:
         for descriptor in tuple(self.descriptors.values()):
             descriptor.orphan()
         self.descriptors.clear()
-        self._pool.clear()
+        while self._pool:
+            self._pool.pop().throw(GreenletExit())  # dropping it is not enough: its frame refers to itself
         self.poller.close()
 
     def abandon(self) -> None:
         """In the child of a fork: forgets the poller, which belongs to the parent, without changing it."""
         self.closed = True
+        self.stop_listening()
         for descriptor in tuple(self.descriptors.values()):
             descriptor.orphan()
         self.descriptors.clear()
         self.poller.close()
 
 
+#: every loop of the process, for the child of a fork
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
 def _after_fork() -> None:
-    loop: Loop | None = getattr(running, "loop", None)
-    if loop is not None:
-        running.loop = None
-        loop.abandon()
+    running.loop = None
+    for loop in tuple(_loops):
+        if not loop.closed:
+            loop.abandon()
 
 
 if hasattr(os, "register_at_fork"):

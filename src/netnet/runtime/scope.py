@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from netnet.errors import Cancelled, UsageError
 from netnet.runtime.clock import checked_seconds
@@ -28,8 +28,8 @@ class Scope:
 
     __slots__ = ("cancelled", "children", "owner", "parent", "reason", "requested", "shielded")
 
-    #: the task whose code the scope stands in; of a task, the task itself
-    owner: Task[object]
+    #: the task whose code the scope stands in; of a task, the task itself; None before entering and after leaving
+    owner: Task[object] | None
     parent: Scope | None
     #: scopes below this one: inner stretches and, of a group, its tasks; made when the first one comes
     children: dict[Scope, None] | None
@@ -49,7 +49,7 @@ class Scope:
         if children is None:
             children = parent.children = {}
         children[self] = None
-        if parent.cancelled and not self.shielded:
+        if self.requested or (parent.cancelled and not self.shielded):
             self.cancelled = True
 
     def leave_tree(self) -> None:
@@ -66,14 +66,15 @@ class Scope:
             return
         self.requested = True
         self.reason = reason
-        if self.cancelled:
+        if self.cancelled or self.owner is None:
             return
         spreading = [self]
         while spreading:
             scope = spreading.pop()
             scope.cancelled = True
-            if scope.owner.scope is scope:
-                scope.owner.interrupt()
+            owner = scope.owner
+            if owner is not None and owner.scope is scope:
+                owner.interrupt()
             spreading += [child for child in scope.children or () if not child.shielded and not child.cancelled]
 
     def why(self) -> str:
@@ -97,23 +98,47 @@ class Stretch(Scope):
 
     def __init__(self) -> None:
         super().__init__()
+        self.owner = None
         self._entered = False
 
     def __enter__(self) -> Self:
         if self._entered:
             raise UsageError(f"{type(self).__name__} was entered before; make a new one for each with statement")
         self._entered = True
-        self.owner = current_worker().task
-        self.adopt(self.owner.scope)
-        self.owner.enter(self)
+        task = current_worker().task
+        self.owner = task
+        self.adopt(task.scope)
+        task.enter(self)
         return self
 
-    def leave(self) -> None:
-        if self.owner.scope is not self:
+    def leave(self) -> bool:
+        """Goes back to the scope around this one; returns whether that is cancelled too, or will not be left alone."""
+        owner = self.owner
+        if owner is None:  # the task has ended inside (a generator that was left alone): nothing to go back to
+            return True
+        if owner.scope is not self:
             raise UsageError(f"{type(self).__name__} was left out of order, or in another task than it was entered in")
+        outside = self.from_outside()
+        parent = self.parent
+        assert parent is not None
+        self.drop()
+        owner.enter(parent)
+        return outside
+
+    def drop(self) -> None:
+        """Takes the scope out of the tree: it was left, or its task has ended inside."""
         self.leave_tree()
-        assert self.parent is not None
-        self.owner.enter(self.parent)
+        self.owner = self.parent = None
+
+    def absorbs(self, error: BaseException | None, outside: bool) -> bool:
+        """Whether *error* is the ``Cancelled`` that this scope's own ``cancel`` brought about."""
+        return isinstance(error, Cancelled) and self.requested and not outside
+
+    # ``bool | None``, so that type checkers do not think that these lines swallow errors as a rule
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self.absorbs(error, self.leave())
 
 
 class CancelScope(Stretch):
@@ -123,12 +148,6 @@ class CancelScope(Stretch):
     """
 
     __slots__ = ()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self.leave()
-        return isinstance(error, Cancelled) and self.requested and not self.from_outside()
 
 
 class Timeout(Stretch):
@@ -146,6 +165,7 @@ class Timeout(Stretch):
     def __enter__(self) -> Self:
         super().__enter__()
         assert callable(self._when)
+        assert self.owner is not None
         self.reschedule(self._when(self.owner.loop.clock.now()))
         return self
 
@@ -159,11 +179,13 @@ class Timeout(Stretch):
 
     def reschedule(self, when: float | None) -> None:
         """Moves the deadline to the instant *when*; ``None`` takes it away. Too late once it has expired."""
+        if self.owner is None:
+            raise UsageError("this timeout's lines are not running; its deadline can be moved only inside them")
         if self._expired:
             raise UsageError("this timeout has expired; its deadline cannot be moved any more")
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if when is not None:
+            when = checked_seconds(when)
+        self._stop_timer()
         self._when = when
         if when is not None and when != math.inf:
             loop = self.owner.loop
@@ -176,16 +198,23 @@ class Timeout(Stretch):
         self._expired = True
         self.cancel(self._phrase)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False]:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.leave()
-        if self._expired and isinstance(error, Cancelled) and not self.from_outside():
-            raise TimeoutError(self._phrase) from error
-        return False
+
+    def drop(self) -> None:
+        self._stop_timer()
+        super().drop()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self.absorbs(error, self.leave()):
+            if self._expired:
+                raise TimeoutError(self._phrase) from error
+            return True
+        return None
 
 
 class Shield(Stretch):
@@ -196,12 +225,6 @@ class Shield(Stretch):
     def __init__(self) -> None:
         super().__init__()
         self.shielded = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False]:
-        self.leave()
-        return False
 
 
 def timeout(seconds: float | None) -> Timeout:

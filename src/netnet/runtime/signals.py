@@ -5,8 +5,8 @@ The handlers only note the signal and wake the loop, which delivers it in its ne
 all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``SystemExit(143)``. Two cases cannot wait for a turn:
 
 - the main task itself is computing, in code that is not netnet's own: SIGINT is raised right there;
-- the signal before has not been delivered yet, because some task does not let go of the loop: the second one is raised
-  in whatever runs.
+- the same signal came before and has not been delivered yet, because some task does not let go of the loop: the second
+  one is raised in that task.
 
 A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
 """
@@ -19,6 +19,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
+
+from netnet.runtime.worker import worker_or_none
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -63,10 +65,12 @@ class Delivery:
             if signal.getsignal(number) == default:
                 self._replaced[number] = signal.signal(number, self._note)
         self.loop.take_signals = self._deliver
+        self.loop.stop_listening = self.stop
 
     def stop(self) -> None:
         if not self._listening:
             return
+        self._listening = False
         for number, handler in self._replaced.items():
             if signal.getsignal(number) == self._note:
                 signal.signal(number, handler)
@@ -74,8 +78,8 @@ class Delivery:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         loop = self.loop
-        if loop.signals:
-            loop.signals.clear()
+        if number in loop.signals and worker_or_none() is not None:
+            loop.signals.remove(number)
             raise _error(number)
         main = loop.main
         busy = main is not None and main.worker is not None and main.worker is getcurrent()

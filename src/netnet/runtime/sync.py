@@ -6,7 +6,13 @@ from __future__ import annotations
 from types import TracebackType
 
 from netnet.runtime.lot import ParkingLot
-from netnet.runtime.worker import worker_or_none
+from netnet.runtime.worker import current_worker
+
+
+def checkpoint() -> None:
+    """The beginning of a call that need not wait: raises ``Cancelled`` where it has to, lets others run now and then."""
+    worker = current_worker()
+    worker.loop.checkpoint(worker)
 
 
 class Event:
@@ -35,6 +41,8 @@ class Event:
         """Waits until it has happened. Switches tasks unless it has. Raises ``Cancelled``."""
         if not self._set:
             self._lot.park()
+        else:
+            checkpoint()
 
 
 class Semaphore:
@@ -56,9 +64,7 @@ class Semaphore:
     def acquire(self) -> None:
         """Takes a permit; waits for one if none is free, first come first served. Raises ``Cancelled``."""
         if self._free and not self._lot.waiting:
-            worker = worker_or_none()
-            if worker is not None:
-                worker.loop.checkpoint(worker)
+            checkpoint()
             if self._free:
                 self._free -= 1
                 return

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from greenlet import getcurrent
+
 from netnet.errors import Cancelled, TaskCancelledError, UsageError
 from netnet.runtime.lot import ParkingLot
-from netnet.runtime.scope import Scope
-from netnet.runtime.worker import NOWHERE, Throw, Worker, current_worker
+from netnet.runtime.scope import Scope, Stretch
+from netnet.runtime.worker import NOWHERE, Worker, current_worker
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -27,6 +29,9 @@ T = TypeVar("T")
 log = logging.getLogger("netnet")
 
 _numbers = count(1)
+
+#: the scope of tasks that have ended
+_ENDED = Scope()
 
 
 class Failure:
@@ -110,7 +115,8 @@ class Task(Scope, Generic[T]):
     @property
     def name(self) -> str:
         """The name given at spawn, else one made of the function's and a number."""
-        return self._name or f"{getattr(self.function, '__qualname__', type(self.function).__name__)}-{self.number}"
+        function = self.function
+        return self._name or f"{getattr(function, '__qualname__', type(function).__name__)}-{self.number}"
 
     def __repr__(self) -> str:
         return f"<netnet.Task {self.name}: {self.describe()}>"
@@ -124,7 +130,9 @@ class Task(Scope, Generic[T]):
         if self.worker is None:
             return "not started yet"
         place = self.worker.waiting
-        return "running" if place is None else f"waiting for {place.describe(self.worker)}"
+        return (
+            "running" if place is None or self.worker is getcurrent() else f"waiting for {place.describe(self.worker)}"
+        )
 
     # -- its life
 
@@ -145,7 +153,8 @@ class Task(Scope, Generic[T]):
         worker = self.worker
         assert worker is not None
         worker.home = NOWHERE if scope.cancelled or worker.interrupt is not None else worker.loop
-        worker.refusals = 0
+        if not scope.cancelled and not scope.shielded:
+            worker.refusals = 0
 
     def interrupt(self) -> None:
         """The scope around what the task is doing was cancelled: a wait ends now, a further one is refused."""
@@ -168,8 +177,12 @@ class Task(Scope, Generic[T]):
         if self._joiners is not None:
             self._joiners.wake_all()
         household.child_ended()
-        self.parent = None
-        del self.scope, self.owner  # both may be the task itself
+        scope = self.scope
+        while isinstance(scope, Stretch):  # left open, by a generator that was left alone
+            inner, scope = scope, cast(Scope, scope.parent)
+            inner.drop()
+        self.owner = self.parent = None
+        self.scope = _ENDED
 
     # -- for everybody
 
@@ -189,6 +202,8 @@ class Task(Scope, Generic[T]):
         """
         if current_worker().task is self:
             raise UsageError(f"task {self.name} waits for its own end")
+        if self.done:
+            self.loop.checkpoint(current_worker())
         while not self.done:
             if self._joiners is None:
                 self._joiners = ParkingLot(f"the end of task {self.name}")
@@ -207,10 +222,7 @@ class Task(Scope, Generic[T]):
             raise TaskCancelledError(f"task {self.name} was cancelled: {self.error}") from self.error
         if self.failure is not None:
             self.failure.seen = True
-        raise self.error
-
-
-def throw_later(worker: Worker, error: BaseException) -> None:
-    """Wakes *worker*, which was just taken away from where it waited, with *error*, in the loop's next turn."""
-    worker.waiting = None
-    worker.loop.ready.append(Throw(worker, error))
+        try:
+            raise self.error
+        finally:
+            del self  # else the error's traceback would keep the task, which keeps the error

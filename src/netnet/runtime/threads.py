@@ -72,12 +72,11 @@ class _Threads:
 
     def submit(self, call: _Offload[object]) -> None:
         with self._lock:
-            start = self._free == 0 and self._threads < THREADS_MAX
+            start = self._free <= 0 and self._threads < THREADS_MAX
             if start:
                 self._threads += 1
             else:
                 self._free -= 1
-        self._calls.put(call)
         if start:
             try:
                 threading.Thread(target=self._work, name="netnet-offload", daemon=True).start()
@@ -85,6 +84,7 @@ class _Threads:
                 with self._lock:
                     self._threads -= 1
                 raise
+        self._calls.put(call)
 
     def _work(self) -> None:
         while True:

@@ -10,15 +10,19 @@ So one comparison before each wait asks both "is this the loop I run in?" and "m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from netnet.errors import Cancelled, UsageError
+from netnet.errors import UsageError
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
     from netnet.runtime.task import Task
+
+
+T = TypeVar("T")
 
 
 class Waiter(Protocol):
@@ -85,8 +89,8 @@ class Worker(greenlet):
                 else:
                     task.value = function(*args)
             except BaseException as error:
-                trace = error.__traceback__
-                error.__traceback__ = trace.tb_next if trace is not None else None  # from the task's own first line on
+                if error.__traceback__ is not None:
+                    error.__traceback__ = error.__traceback__.tb_next  # from the task's own first line on
                 task.end(error)
             else:
                 task.end(None)
@@ -95,6 +99,15 @@ class Worker(greenlet):
             if not loop.retire(self):
                 return
             loop.switch_to_hub()
+
+
+def main_then_stop(loop: Loop, main: Callable[..., T], args: tuple[object, ...]) -> T:
+    """The main task: when it fails, the others are told to stop."""
+    try:
+        return main(*args)
+    except BaseException:
+        loop.stop()
+        raise
 
 
 class Throw:
@@ -107,21 +120,24 @@ class Throw:
         self.error = error
 
     def switch(self) -> None:
-        worker, error = self.worker, self.error
-        if isinstance(error, Cancelled):
-            worker.loop.credit = 0  # so that its next call asks first whether it may go on
-        worker.throw(error)
+        self.worker.throw(self.error)
+
+
+def throw_later(worker: Worker, error: BaseException) -> None:
+    """Wakes *worker*, which was just taken away from where it waited, with *error*, in the loop's next turn."""
+    worker.waiting = None
+    worker.loop.ready.append(Throw(worker, error))
 
 
 def worker_or_none() -> Worker | None:
     """The running worker; ``None`` outside a task: before ``run``, in another thread, in a callback of the loop."""
     running = getcurrent()
-    return running if isinstance(running, Worker) else None
+    return running if isinstance(running, Worker) and not running.loop.closed else None
 
 
 def current_worker() -> Worker:
     """The running worker. Raises ``UsageError`` outside a task."""
-    running = getcurrent()
-    if isinstance(running, Worker):
-        return running
+    worker = worker_or_none()
+    if worker is not None:
+        return worker
     raise UsageError("this needs a running loop: call it in a task, that is, from inside netnet.run(...)")

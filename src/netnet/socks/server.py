@@ -97,8 +97,7 @@ class Server:
         handed_over = False
         target: Socket | None = None
         try:
-            session.client = _name(client)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session.client = _prepare(client)
             machine = Socks4Server()
             session.request = self._receive_request(client, machine)
             target = self._connect(client, machine, session.request)
@@ -185,13 +184,20 @@ class Server:
         self.active -= 1
         if self._permits is not None:
             self._permits.release()
-        self._report(session)
+        try:
+            self._report(session)
+        except Exception:
+            log.exception("the report of a connection failed")
 
 
 class _Refused(Exception):
     """The connection ends here; the text is for the log."""
 
 
-def _name(client: Socket) -> str:
+def _prepare(client: Socket) -> str:
+    """Sets a client's options; returns its name for the log."""
     peer = client.getpeername()
-    return str(InetAddress(peer[0], peer[1])) if isinstance(peer, tuple) else "unix"
+    if not isinstance(peer, tuple):
+        return "unix"
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return str(InetAddress(peer[0], peer[1]))
