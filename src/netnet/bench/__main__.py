@@ -7,8 +7,8 @@ import sys
 
 from netnet.bench import families, report
 from netnet.bench.processes import BenchError, processors
-from netnet.cli.limits import raise_descriptor_limit
 from netnet.errors import Error
+from netnet.kernel.limits import raise_descriptor_limit
 
 
 def main(arguments: list[str] | None = None) -> int:

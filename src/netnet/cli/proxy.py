@@ -6,10 +6,10 @@ import argparse
 import sys
 
 import netnet
-from netnet.cli.limits import connections_max, raise_descriptor_limit
 from netnet.cli.lines import LineWriter
+from netnet.kernel.limits import raise_descriptor_limit
 from netnet.runtime.signals import TERMINATED
-from netnet.socks.server import Limits, Server
+from netnet.socks import Limits, Server, connections_max
 
 DEFAULT_LISTEN = "127.0.0.1:1080"
 

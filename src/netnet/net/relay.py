@@ -148,10 +148,25 @@ class _Direction:
             except BlockingIOError:
                 self._wait_for_sink()
                 return False
+            except OSError as error:
+                if not _cannot_splice(error):
+                    raise
+                return self._unsplice(pipe)
             pipe.held -= sent
             self.moved += sent
             self.spliced += sent
         return True
+
+    def _unsplice(self, pipe: Pipe) -> bool:
+        """The sink cannot be spliced into: what is in the pipe is read and sent, and from now on this direction copies."""
+        self.may_splice = False
+        parts = []
+        while pipe.held:
+            parts.append(os.read(pipe.read_end, pipe.held))
+            pipe.held -= len(parts[-1])
+        self.drop_pipe()
+        self.pending = memoryview(b"".join(parts))
+        return self._deliver()
 
     def _copy_all(self) -> bool:
         """Copies until the source is dry (then waits for it), the sink is full, or it is others' turn. True at the end."""
@@ -213,7 +228,7 @@ class _Direction:
             budget -= count
             if not self._empty(pipe):
                 return False
-            if budget <= 0:
+            if budget <= 0 or self.pipe is None:
                 self._later()
                 return False
 
@@ -222,7 +237,7 @@ class _Direction:
         self.drop_pipe()
         if brought >= BULK_BYTES:
             self.streak = BULK_STREAK * 2
-        else:
+        elif brought:
             self.streak -= BULK_STREAK // 4  # from the full streak: after some small wakes in a row it copies again
 
     def drop_pipe(self) -> None:
@@ -238,7 +253,7 @@ def _cannot_splice(error: OSError) -> bool:
 class Relay:
     """A relay under way. Made by ``start_relay``."""
 
-    __slots__ = ("_done", "_down", "_idle", "_linger", "_reason", "_timer", "_touched", "_up", "loop")
+    __slots__ = ("_broken", "_done", "_down", "_idle", "_linger", "_reason", "_timer", "_touched", "_up", "loop")
 
     def __init__(
         self,
@@ -256,6 +271,7 @@ class Relay:
         self._idle = idle_seconds
         self._done: Callable[[RelayResult], object] | None = done
         self._reason = "closed"
+        self._broken = False
         self._timer: Timer | None = None
         self._touched = 0.0
 
@@ -298,8 +314,9 @@ class Relay:
             self._set_timer(self._linger)
 
     def fail(self, error: OSError) -> None:
-        """One side broke."""
+        """One side broke: both hear a reset, whatever half was through before."""
         if self._done is not None:
+            self._broken = True
             self._reason = os.strerror(error.errno) if error.errno else str(error)
             self._finish()
 
@@ -318,9 +335,10 @@ class Relay:
             self._timer = None
         up, down = self._up, self._down
         for direction in (up, down):
-            if not direction.done:  # cut off: the peer must not take it for complete
+            if self._broken or not direction.done:  # cut off: the peer must not take it for complete
                 with contextlib.suppress(OSError):
                     direction.sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        for direction in (up, down):
             direction.done = True
             direction.drop_pipe()
             direction.pending = None

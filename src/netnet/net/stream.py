@@ -53,7 +53,10 @@ def connect(address: str | tuple[object, ...] | Address, *, source: str | None =
     if isinstance(target, UnixAddress):
         return _connect_unix(target)
     known = numeric(target.host, target.port)
-    candidates = [known] if known is not None else resolve(target.host or "localhost", target.port)
+    try:
+        candidates = [known] if known is not None else resolve(target.host or "localhost", target.port)
+    except socket.gaierror as error:
+        raise _named(error, f"connect to {target}") from None
     failures: list[tuple[Resolved, OSError]] = []
     for candidate in candidates:
         try:
@@ -107,6 +110,12 @@ def _failed(target: Address, failures: Sequence[tuple[Resolved | None, OSError]]
     return error
 
 
+def _named(error: OSError, what: str) -> OSError:
+    """The same error, with what was being done to which address in front of its message."""
+    kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError  # of OSError, the number picks the class
+    return kind(error.errno, f"{what}: {error.strerror or error}")
+
+
 def listen(address: str | tuple[object, ...] | Address, *, backlog: int = BACKLOG, reuse_port: bool = False) -> Socket:
     """Listens on *address* and returns the socket, with ``SO_REUSEADDR`` set.
 
@@ -124,9 +133,7 @@ def listen(address: str | tuple[object, ...] | Address, *, backlog: int = BACKLO
         candidate = resolve(target.host, target.port, passive=True)[0]
         return _listen_one(candidate, backlog, reuse_port, dual=False)
     except OSError as error:
-        if error.errno is None or isinstance(error, socket.gaierror):
-            raise
-        raise OSError(error.errno, f"listen on {target}: {error.strerror}") from None
+        raise _named(error, f"listen on {target}") from None
 
 
 def _listen_one(candidate: Resolved, backlog: int, reuse_port: bool, *, dual: bool) -> Socket:

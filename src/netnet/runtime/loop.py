@@ -124,6 +124,7 @@ class Loop:
         #: held while another thread wakes the loop, so that it is not closed meanwhile
         self._door = threading.Lock()
         _loops.add(self)
+        self.quiet = True  #: the last poll brought no event
         self._pool: list[Worker] = []
         #: the events of this turn that are still to be looked at, last one first
         self._batch: list[tuple[int, int]] = []
@@ -261,7 +262,7 @@ class Loop:
             if self.closed:
                 raise UsageError("this run belongs to the parent process; end the forked child with os._exit")
             batch = self._batch = wait(timeout)
-            quiet = not batch
+            quiet = self.quiet = not batch
             batch.reverse()
             while batch:
                 fd, bits = batch.pop()

@@ -62,10 +62,11 @@ class Request:
 class Socks4Server:
     """The server's side of one handshake: ``feed`` until there is a request, then ``reply``."""
 
-    __slots__ = ("_buffer", "request", "trailing")
+    __slots__ = ("_buffer", "_error", "request", "trailing")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._error: ProtocolError | None = None
         self.request: Request | None = None
         #: the bytes behind the request: the client's first data
         self.trailing = b""
@@ -78,15 +79,17 @@ class Socks4Server:
         if self.request is not None:
             self.trailing += data
             return self.request
-        buffer = self._buffer = self._buffer + data if self._buffer else data
-        request = self._parse(buffer)
-        if request is None:
-            if len(buffer) > REQUEST_BYTES_MAX:
-                raise ProtocolError(f"the request is longer than {REQUEST_BYTES_MAX} bytes")
-        else:
+        if self._error is not None:
+            raise self._error
+        buffer = self._buffer + data if self._buffer else data
+        try:
+            self.request = self._parse(buffer)
+        except ProtocolError as error:
+            self._error = error
             self._buffer = b""
-            self.request = request
-        return request
+            raise
+        self._buffer = buffer if self.request is None else b""
+        return self.request
 
     def _parse(self, buffer: bytes) -> Request | None:
         if not buffer:
@@ -106,9 +109,11 @@ class Socks4Server:
         end = user_end
         if named:
             host_end = _end_of_string(buffer, user_end + 1, HOST_BYTES_MAX, "host name")
+            host = _host(buffer[user_end + 1 : host_end])
             if host_end is None:
                 return None
-            host = _host(buffer[user_end + 1 : host_end])
+            if not host:
+                raise ProtocolError("the host name is empty")
             end = host_end
         else:
             host = ".".join(map(str, address))
@@ -135,9 +140,7 @@ def _end_of_string(buffer: bytes, start: int, size_max: int, what: str) -> int |
 
 
 def _host(raw: bytes) -> str:
-    """A name fit to be looked up. What is not printable ASCII without spaces is refused, so that no log is forged."""
-    if not raw:
-        raise ProtocolError("the host name is empty")
+    """A name, or its beginning. What is not printable ASCII without spaces is refused, so that no log is forged."""
     if any(byte <= 0x20 or byte >= 0x7F for byte in raw):
         raise ProtocolError(f"the host name {raw!r} has characters that names do not have")
     return raw.decode("ascii")

@@ -15,32 +15,17 @@ from dataclasses import dataclass
 
 from netnet.errors import Cancelled, ProtocolError
 from netnet.kernel.address import InetAddress
-from netnet.net.relay import LINGER_SECONDS, RelayResult, start_relay
+from netnet.net.relay import RelayResult, start_relay
 from netnet.net.sockets import Socket
 from netnet.net.stream import accept_all, connect
 from netnet.runtime.api import now
 from netnet.runtime.group import TaskGroup
 from netnet.runtime.scope import timeout
 from netnet.runtime.sync import Semaphore
+from netnet.socks.limits import Limits
 from netnet.socks.protocol import REQUEST_BYTES_MAX, Command, Reply, Request, Socks4Server
 
 log = logging.getLogger("netnet.socks")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Every limit of the proxy, with its unit in its name."""
-
-    #: a client has so long to send its request. Humans do not type it: a few round trips on a bad line
-    handshake_seconds: float = 10.0
-    #: and so long the target may take to answer, names included; the protocol gives up after two minutes
-    connect_seconds: float = 30.0
-    #: the longest silence of a connection. Longer than the keep-alives of ssh and web sockets, short enough to tidy up
-    idle_seconds: float | None = 3600.0
-    #: the longest silence after one side has finished
-    linger_seconds: float = LINGER_SECONDS
-    #: connections at once, in all; None: what the descriptors allow
-    connections: int | None = None
 
 
 @dataclass(slots=True)

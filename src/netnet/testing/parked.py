@@ -19,4 +19,4 @@ def wait_all_parked() -> None:
     while quiet < QUIET_TURNS:
         loop.checkpoint(worker)
         loop.step_aside(worker)
-        quiet = 0 if loop.ready or loop.foreign else quiet + 1
+        quiet = quiet + 1 if loop.quiet and not (loop.ready or loop.foreign) else 0

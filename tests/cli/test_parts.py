@@ -1,0 +1,107 @@
+"""The parts of the command line: log lines in few writes, and how many connections the descriptors allow."""
+
+from __future__ import annotations
+
+import io
+import resource
+
+import pytest
+
+import netnet
+from netnet.cli.lines import LineWriter
+from netnet.kernel.limits import raise_descriptor_limit
+from netnet.socks import limits
+from netnet.socks.limits import connections_max
+
+
+class Stream(io.StringIO):
+    """Keeps each write."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.writes = []
+        self.error = error
+
+    def write(self, text):
+        if self.error is not None:
+            raise self.error
+        self.writes.append(text)
+        return len(text)
+
+
+def test_the_lines_of_one_turn_go_out_together(run):
+    stream = Stream()
+
+    def main():
+        lines = LineWriter(stream)
+        for text in ("one", "two"):
+            lines.write(text)
+        assert stream.writes == []
+        netnet.sleep(0)
+        lines.write("three")
+        netnet.sleep(0)
+
+    run(main)
+    assert stream.writes == ["one\ntwo\n", "three\n"]
+
+
+def test_the_last_lines_go_out_before_the_run_ends(run):
+    stream = Stream()
+    run(lambda: LineWriter(stream).write("the end"))
+    assert stream.writes == ["the end\n"]
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("closed file")]
+)
+def test_a_broken_stream_loses_lines_and_nothing_else(run, error):
+    stream = Stream(error)
+
+    def main():
+        lines = LineWriter(stream)
+        lines.write("lost")
+        netnet.sleep(0)
+        stream.error = None
+        lines.write("there again")
+
+    run(main)
+    assert stream.writes == ["there again\n"]
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"),
+    [(1, 1), (4, 1), (256, 96), (1024, 384), (20_000, 9680), (1 << 20, (1024 * 1024 - 640) // 2)],
+)
+def test_connections_max(descriptors, connections):
+    assert connections_max(descriptors) == connections
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(monkeypatch):
+    now = [(1024, 20_000)]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: now[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: now.append(pair))
+    assert raise_descriptor_limit() == 20_000
+    assert now[-1] == (20_000, 20_000)
+
+
+def test_a_limit_that_is_high_already_is_left_alone(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (20_000, 20_000))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("changed"))
+    assert raise_descriptor_limit() == 20_000
+
+
+def test_no_limit_at_all_is_still_a_number(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    assert raise_descriptor_limit() == 1 << 20
+    assert connections_max(1 << 20) > 500_000
+
+
+def test_an_unlimited_soft_limit_is_not_lowered(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("changed"))
+    assert raise_descriptor_limit() >= 1 << 20
+
+
+def test_the_numbers_have_their_unit_in_their_name():
+    assert limits.DESCRIPTORS_A_CONNECTION == 2

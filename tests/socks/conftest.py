@@ -1,0 +1,79 @@
+"""The proxy in the running loop, with a target that echoes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+import netnet
+from netnet.socks import Server
+from tests.socks.wire import request
+
+
+class Proxy:
+    """A server under test, and the sessions it has reported."""
+
+    def __init__(self, listener, options):
+        self.address = listener.getsockname()
+        self.sessions = []
+        self._news = netnet.Event()
+        self.server = Server(report=self._take, **options)
+
+    def _take(self, session):
+        self.sessions.append(session)
+        self._news.set()
+
+    def ended(self, count=1):
+        """Waits until so many sessions have been reported; returns the last one."""
+        while len(self.sessions) < count:
+            self._news.clear()
+            self._news.wait()
+        assert len(self.sessions) == count
+        return self.sessions[-1]
+
+    def client(self, data=b""):
+        """A client that has sent *data*."""
+        client = netnet.connect(self.address)
+        client.sendall(data)
+        return client
+
+    def to(self, target, **fields):
+        """A client that asks for *target*, a listener."""
+        return self.client(request(*target.getsockname(), **fields))
+
+
+@pytest.fixture
+def proxy():
+    """``with proxy(**options) as p``: a proxy for the lines of the statement; no connection may be left at the end."""
+
+    @contextlib.contextmanager
+    def serving(**options):
+        with netnet.listen("127.0.0.1:0") as listener:
+            made = Proxy(listener, options)
+            task = made.task = netnet.spawn(made.server.serve, listener)
+            try:
+                yield made
+            finally:
+                task.cancel()
+            task.join()
+            while made.server.active:
+                netnet.sleep(0)
+
+    return serving
+
+
+@contextlib.contextmanager
+def echoing():
+    """A listener whose connections get back what they send."""
+
+    def echo(conn):
+        for chunk in conn:
+            conn.sendall(chunk)
+
+    with netnet.listen("127.0.0.1:0") as listener:
+        task = netnet.spawn(netnet.serve, listener, echo)
+        try:
+            yield listener
+        finally:
+            task.cancel()
