@@ -105,6 +105,6 @@ def run() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def limited_descriptors() -> int:
     """How many descriptors this process may have, after asking for as many as are allowed."""
-    from netnet.cli.limits import raise_descriptor_limit
+    from netnet.kernel.limits import raise_descriptor_limit
 
     return raise_descriptor_limit()

@@ -146,7 +146,13 @@ def test_bad(name, how):
     assert word in outcome(cut(data, how))[2]
 
 
-@pytest.mark.parametrize("name", [name for name in BAD if "name" not in name or "too long" in name or "empty" in name])
+#: bad before their last byte: a bad byte stands inside the name
+SHOWN_EARLIER = {"4a, only a space", "4a, UTF-8"} | {
+    name for name in BAD if "name" in name and "too long" not in name and "empty" not in name
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(BAD) - SHOWN_EARLIER))
 def test_bad_is_known_with_the_first_byte_that_shows_it(name):
     data, _ = BAD[name]
     machine = Socks4Server()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import _socket
 import errno
 import math
+import operator
 import os
 import socket
 import sys
@@ -33,6 +34,7 @@ from netnet.errors import BusyError, ClosedError
 from netnet.net.resolve import numeric, resolve
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
+from netnet.runtime.api import sleep
 from netnet.runtime.clock import checked_seconds
 from netnet.runtime.descriptor import Descriptor
 from netnet.runtime.foreign import refuse_to_block
@@ -57,7 +59,10 @@ _ALLOCATE_MAX = 128 * 1024 - 64
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _WAITALL = getattr(socket, "MSG_WAITALL", 0)
+#: urgent data and the error queue: readiness is not about them, and the kernel never waits for them
+_AT_ONCE = getattr(socket, "MSG_OOB", 0) | getattr(socket, "MSG_ERRQUEUE", 0)
 _INET = (int(socket.AF_INET), int(socket.AF_INET6))
+_UNIX = int(getattr(socket, "AF_UNIX", -1))
 _STREAM = int(socket.SOCK_STREAM)
 _TCP = (0, int(socket.IPPROTO_TCP))
 
@@ -156,10 +161,14 @@ class Socket(socket.socket):
         descriptor = self._descriptor
         timeout = self._timeout
         worker = worker_or_none()
-        if timeout == 0 or flags & _DONTWAIT:
-            if worker is not None and worker.home is worker.loop:
+        if timeout == 0 or flags & _DONTWAIT or (side == READABLE and flags & _AT_ONCE):
+            if worker is not None:
                 worker.loop.checkpoint(worker)
-            return call(self, *args)
+            try:
+                return call(self, *args)
+            except OSError as error:
+                self._raise_if_closed(error)
+                raise
         if until is None and timeout is not None:
             until = _now() + timeout
         if worker is None:
@@ -185,12 +194,16 @@ class Socket(socket.socket):
                         descriptor.writable = descriptor.writer is None
                     return result
         except OSError as error:
-            if error.errno == errno.EBADF and self.fileno() < 0 and not isinstance(error, ClosedError):
-                raise ClosedError from error
+            self._raise_if_closed(error)
             raise
         finally:
             if descriptor.shared:
                 descriptor.pass_on(side)
+
+    def _raise_if_closed(self, error: OSError) -> None:
+        """Raises ``ClosedError`` where *error* is the bad descriptor of a closed socket."""
+        if error.errno == errno.EBADF and self.fileno() < 0 and not isinstance(error, ClosedError):
+            raise ClosedError from error
 
     def _block(self, side: int, until: float | None, call: Callable[..., T], args: tuple[Any, ...]) -> T:
         """The same, outside a loop: the OS thread waits."""
@@ -215,7 +228,7 @@ class Socket(socket.socket):
             usual = current.home is home
         except AttributeError:  # not a task
             usual = False
-        if not usual or flags or bufsize > _ALLOCATE_MAX:
+        if not usual or flags or not 0 < bufsize <= _ALLOCATE_MAX:
             return self._recv_any(bufsize, flags)
         if descriptor.readable:
             credit = home.credit
@@ -230,7 +243,7 @@ class Socket(socket.socket):
                 if len(data) < bufsize and descriptor.short_is_dry:
                     descriptor.readable = False
                 return data
-        if descriptor.reader is not None:
+        if descriptor.reader is not None or type(bufsize) is not int:
             return self._recv_any(bufsize, flags)
         descriptor.reader = current
         current.waiting = descriptor
@@ -244,9 +257,14 @@ class Socket(socket.socket):
         return data
 
     def _recv_any(self, bufsize: int, flags: int) -> bytes:
+        bufsize = operator.index(bufsize)
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
         if flags & _WAITALL:
             buffer = bytearray(bufsize)
             return bytes(memoryview(buffer)[: self._recv_all(memoryview(buffer), flags)])
+        if bufsize == 0:
+            self._expect_nothing()
         if bufsize <= _ALLOCATE_MAX:
             data = self._cooperate(READABLE, _recv, bufsize, flags, flags=flags)
             self._note_read(len(data), bufsize, flags)
@@ -257,6 +275,12 @@ class Socket(socket.socket):
         data = bytes(memoryview(buffer)[:count])
         self._note_read(count, size, flags)
         return data
+
+    def _expect_nothing(self) -> None:
+        """To ask a stream for no bytes at all is no reason to wait."""
+        descriptor = self._descriptor
+        if not descriptor.shared and descriptor.reader is None:
+            descriptor.readable = True
 
     def _note_read(self, count: int, asked: int, flags: int) -> None:
         """The short-read rule, for the calls that are not written out."""
@@ -297,6 +321,7 @@ class Socket(socket.socket):
             usual = False
         if not usual or flags:
             return self._recv_into_any(buffer, nbytes, flags)
+        asked = _asked(buffer, nbytes)
         if descriptor.readable:
             credit = home.credit
             if not credit:
@@ -307,10 +332,10 @@ class Socket(socket.socket):
             except BlockingIOError:
                 descriptor.readable = False
             else:
-                if descriptor.short_is_dry and count < (nbytes or _size(buffer)):
+                if descriptor.short_is_dry and count < asked:
                     descriptor.readable = False
                 return count
-        if descriptor.reader is not None:
+        if descriptor.reader is not None or not asked:
             return self._recv_into_any(buffer, nbytes, flags)
         descriptor.reader = current
         current.waiting = descriptor
@@ -319,7 +344,7 @@ class Socket(socket.socket):
             count = _recv_into(self, buffer, nbytes)
         except BlockingIOError:  # woken in vain
             return self._recv_into_any(buffer, nbytes, flags)
-        if descriptor.short_is_dry and count < (nbytes or _size(buffer)):
+        if descriptor.short_is_dry and count < asked:
             descriptor.readable = False
         return count
 
@@ -327,8 +352,11 @@ class Socket(socket.socket):
         if flags & _WAITALL:
             view = memoryview(buffer).cast("B")
             return self._recv_all(view[:nbytes] if nbytes else view, flags)
+        asked = _asked(buffer, nbytes)
+        if not asked:
+            self._expect_nothing()
         count = self._cooperate(READABLE, _recv_into, buffer, nbytes, flags, flags=flags)
-        self._note_read(count, nbytes or _size(buffer), flags)
+        self._note_read(count, asked, flags)
         return count
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
@@ -424,7 +452,7 @@ class Socket(socket.socket):
 
     def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
-        return self._cooperate(WRITABLE, _plain.sendto, data, *args, flags=args[0] if len(args) == 2 else 0)
+        return self._send_datagram(_plain.sendto, data, *args, flags=args[0] if len(args) == 2 else 0, aimed=True)
 
     if hasattr(_plain, "sendmsg"):
 
@@ -432,7 +460,24 @@ class Socket(socket.socket):
             """Sends several buffers and control messages as one; returns how many bytes. See sendmsg(2)."""
             buffers, ancdata = list(buffers), list(ancdata)
             rest = (flags,) if address is None else (flags, address)
-            return self._cooperate(WRITABLE, _plain.sendmsg, buffers, ancdata, *rest, flags=flags)
+            return self._send_datagram(_plain.sendmsg, buffers, ancdata, *rest, flags=flags, aimed=address is not None)
+
+    def _send_datagram(self, call: Callable[..., int], *args: Any, flags: int, aimed: bool) -> int:
+        """Sends; *aimed*: to an address in the arguments.
+
+        A UNIX datagram that is aimed at a peer whose queue is full would block, while the sender's own descriptor stays
+        writable: no event tells when there is room (unix(7) queues no waiting for unconnected senders).
+        """
+        if not aimed or _family_of(self) != _UNIX or self._timeout == 0 or flags & _DONTWAIT:
+            return self._cooperate(WRITABLE, call, *args, flags=flags)
+        worker = worker_or_none()
+        if worker is not None:
+            worker.loop.checkpoint(worker)
+        try:
+            return self._insist(lambda: call(self, *args))
+        except OSError as error:
+            self._raise_if_closed(error)
+            raise
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Sends a file from *offset* on: *count* bytes, or all until its end. Returns how many bytes were sent.
@@ -441,6 +486,8 @@ class Socket(socket.socket):
         the last byte sent, also after an error. Raises ``ValueError`` on a non-blocking or non-stream socket.
         """
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
+        if self.fileno() < 0:
+            raise ClosedError
         if self._timeout == 0:
             raise ValueError("non-blocking sockets are not supported")
         try:
@@ -477,14 +524,23 @@ class Socket(socket.socket):
 
     def connect(self, address: Any, /) -> None:
         """Connects to *address*, in the form of the socket's family, and waits until it stands. See connect(2)."""
-        code = self.connect_ex(address)
+        try:
+            code = self.connect_ex(address)
+        except (TypeError, OverflowError):
+            _plain.connect(self, address)  # fails in the same way, and calls it by the right name
+            raise
         if code:
             if code == errno.EWOULDBLOCK and self._timeout:
                 raise TimeoutError("timed out")
+            if self.fileno() < 0:
+                raise ClosedError
             raise OSError(code, os.strerror(code))
 
     def connect_ex(self, address: Any, /) -> int:
         """As ``connect``, but returns the error number, 0 for success. ``EWOULDBLOCK`` when the time was up."""
+        worker = worker_or_none()
+        if worker is not None:
+            worker.loop.checkpoint(worker)
         if _family_of(self) in _INET:
             address = _resolved(address, _family_of(self))
         while True:
@@ -495,31 +551,46 @@ class Socket(socket.socket):
                 if code == 0:
                     self._descriptor.readable = self._descriptor.writable = True
                 return code
-            if code == errno.EAGAIN and self.family == getattr(socket, "AF_UNIX", None):
+            if code == errno.EAGAIN and _family_of(self) == _UNIX:
                 # the listener's backlog is full and the kernel offers no way to wait for it: nothing was begun
                 return self._connect_unix(address)
             # not before it stands can it be either, and from then on the poller tells
             self._descriptor.readable = self._descriptor.writable = False
             try:
-                return self._cooperate(WRITABLE, _connected)
+                return self._cooperate(WRITABLE, _connected, address)
             except TimeoutError:
                 return errno.EWOULDBLOCK
 
     def _connect_unix(self, address: Any) -> int:
-        """Tries again, at growing intervals, until the listener takes the connection or the time is up."""
-        from netnet.runtime.api import sleep
+        """Connects to a listener whose backlog is full."""
 
+        def attempt() -> int:
+            code = _plain.connect_ex(self, address)
+            if code == errno.EAGAIN:
+                raise BlockingIOError
+            return code
+
+        try:
+            return self._insist(attempt)
+        except TimeoutError:
+            return errno.EAGAIN
+
+    def _insist(self, attempt: Callable[[], T]) -> T:
+        """Tries again, at growing intervals, what would block and of which the kernel tells no end."""
         until = self._until()
         pause = 0.001
         while True:
+            try:
+                return attempt()
+            except BlockingIOError:
+                left = math.inf if until is None else until - _now()
+                if left <= 0:
+                    raise TimeoutError("timed out") from None
             if worker_or_none() is not None:
-                sleep(pause)
+                sleep(min(pause, left))
             else:
                 refuse_to_block()
-                time.sleep(pause)
-            code = _plain.connect_ex(self, address)
-            if code != errno.EAGAIN or (until is not None and _now() >= until):
-                return code
+                time.sleep(min(pause, left))
             pause = min(0.05, pause * 2)
 
     # -- the end
@@ -541,7 +612,8 @@ class Socket(socket.socket):
         descriptor.detach()
         fd = super().detach()
         descriptor.fd = -1
-        if fd >= 0:
+        worker = worker_or_none()
+        if fd >= 0 and (worker is None or fd not in worker.loop.descriptors):  # else another socket object has it, too
             os.set_blocking(fd, self._timeout is None)
         return fd
 
@@ -590,23 +662,29 @@ def _sendfile(sock: Socket, source: int, offset: int, count: int) -> int:
     return os.sendfile(sock.fileno(), source, offset, count)
 
 
-def _connected(sock: Socket) -> int:
-    """How a connection attempt ended: 0, or the error number. Would-block while it is under way."""
-    try:
-        sock.getpeername()
-    except OSError:
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if not code:
-            raise BlockingIOError from None
-        return code
-    return 0
+def _connected(sock: Socket, address: Any) -> int:
+    """How a connection attempt ended: 0, or the error number. Would-block while it is under way.
+
+    Asked by connecting again, which tells more than ``SO_ERROR``, and leaves the kernel's state as a blocking connect.
+    """
+    code = _plain.connect_ex(sock, address)
+    if code in _IN_PROGRESS:
+        raise BlockingIOError
+    return 0 if code == errno.EISCONN else code
 
 
-def _size(buffer: WriteableBuffer) -> int:
+def _asked(buffer: WriteableBuffer, nbytes: int) -> int:
+    """How many bytes to receive into *buffer*. What the C class would refuse is refused here, before any waiting."""
     if type(buffer) is bytearray:
-        return len(buffer)
-    with memoryview(buffer) as view:
-        return view.nbytes
+        size = len(buffer)
+    else:
+        with memoryview(buffer) as view:
+            if view.readonly:
+                raise TypeError(f"recv_into() needs a buffer that can be written to, not {type(buffer).__name__}")
+            size = view.nbytes
+    if not 0 <= nbytes <= size:
+        raise ValueError("negative buffersize in recv_into" if nbytes < 0 else "buffer too small for requested bytes")
+    return nbytes or size
 
 
 def _now() -> float:

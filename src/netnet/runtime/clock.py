@@ -63,7 +63,9 @@ class VirtualClock:
 
 
 def checked_seconds(seconds: float) -> float:
-    """*seconds* as a float; raises ``ValueError`` for what is not a number (NaN)."""
+    """*seconds* as a float; raises ``ValueError`` for NaN, and ``TypeError`` for what is no number."""
+    if isinstance(seconds, (str, bytes)):
+        raise TypeError(f"a time must be a number of seconds, not {seconds!r}")
     value = float(seconds)
     if math.isnan(value):
         raise ValueError("a time must be a number of seconds, not NaN")

@@ -41,15 +41,20 @@ class Line:
     nothing left and stands in front again. So no wake-up is lost, and none is wasted on a crowd.
     """
 
-    __slots__ = ("descriptor", "side", "workers")
+    __slots__ = ("descriptor", "passing", "side", "workers")
 
     def __init__(self, descriptor: Descriptor, side: int, first: Waiter) -> None:
         self.descriptor = descriptor
         self.side = side
+        #: somebody in front is about to try, so an event need not wake the next
+        self.passing = False
         self.workers: deque[Waiter] = deque([first])
 
     def switch(self) -> None:
-        self.pop().switch()
+        if self.passing:
+            self.descriptor.put(self.side, self)
+        else:
+            self.pop().switch()
 
     def pop(self) -> Waiter:
         """Takes the first away; the others stay."""
@@ -144,6 +149,7 @@ class Descriptor:
                 line = Line(self, side, present)
                 self.put(side, line)
             if again:
+                line.passing = False
                 line.workers.appendleft(worker)
             else:
                 line.workers.append(worker)
@@ -172,6 +178,7 @@ class Descriptor:
         if waiter is None:
             return
         if isinstance(waiter, Line):
+            waiter.passing = True
             waiter = waiter.pop()
         else:
             self.put(side, None)

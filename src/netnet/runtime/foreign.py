@@ -60,9 +60,13 @@ class _Crowd:
 def _park(worker: Worker, fd: int, side: int) -> None:
     loop = worker.loop
     descriptor = loop.descriptors.get(fd)
-    if descriptor is not None and descriptor.loop is loop:  # one of our sockets: its events come anyway
-        descriptor.wait(worker, side)
-        return
+    if descriptor is not None and descriptor.loop is loop:
+        if descriptor.reader is not None or descriptor.writer is not None:  # a socket of ours: its events come anyway
+            descriptor.wait(worker, side)
+            return
+        # a socket of ours that nobody waits for, or what is left of one that was closed behind our back
+        descriptor.detach()
+        descriptor = None
     if descriptor is None:
         descriptor = loop.descriptors[fd] = Descriptor(fd, stream=False, tcp=False)
     crowd = descriptor.reader if side == READABLE else descriptor.writer
@@ -84,8 +88,12 @@ def _wait(fd: int | object, side: int) -> None:
             pass
         return
     worker.loop.checkpoint(worker)
+    own = getattr(fd, "_descriptor", None)
     while not wait_one(number, side, 0):
-        _park(worker, number, side)
+        if isinstance(own, Descriptor):
+            own.wait(worker, side)
+        else:
+            _park(worker, number, side)
 
 
 def refuse_to_block() -> None:
