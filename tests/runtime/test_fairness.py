@@ -1,8 +1,6 @@
 """Fairness: calls that need no waiting do not switch, but a task has a budget of them. One busy task never starves the
 others, however it keeps busy."""
 
-# ruff: noqa: PT012  (what leaving a with statement raises is what is tested)
-
 from __future__ import annotations
 
 import os

@@ -1,8 +1,6 @@
 """Task groups: they end together, and the errors of all of them come in one exception group. Compared with
 ``asyncio.TaskGroup``, whose names and behaviour they have."""
 
-# ruff: noqa: PT012  (what leaving a with statement raises is what is tested)
-
 from __future__ import annotations
 
 import contextlib

@@ -1,8 +1,6 @@
 """Scopes: ``CancelScope``, ``timeout``, ``timeout_at`` and ``shield``. Which scope a ``Cancelled`` belongs to, deadlines
 of every kind, rescheduling, and that a ``TimeoutError`` never comes from the wrong scope."""
 
-# ruff: noqa: PT012  (what leaving a with statement raises is what is tested)
-
 from __future__ import annotations
 
 import contextlib

@@ -197,7 +197,7 @@ def test_describe_follows_the_task(run):
         ]
         assert failing.describe() == "failed with ValueError('no')"
         assert cancelled.describe() == "cancelled"
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             failing.result()
 
     run(main)
@@ -278,7 +278,7 @@ def test_join_does_not_raise_the_error(run):
         task = netnet.spawn(fail, ValueError())
         task.join()
         assert isinstance(task.error, ValueError)
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             task.result()
 
     run(main)
@@ -799,7 +799,7 @@ def test_arguments_are_released_at_the_end(run, function, more):
             task.error.__traceback__ = None
         assert gone() is None
         if function is use_and_fail:
-            with pytest.raises(ValueError):  # noqa: PT011
+            with pytest.raises(ValueError):
                 task.result()
 
     gc.disable()
@@ -927,7 +927,7 @@ def test_an_error_in_one_task_is_no_context_of_anothers(run):
         netnet.spawn(handle)
         wait_all_parked()
         task = netnet.spawn(fail, ValueError())
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        with pytest.raises(ValueError) as caught:
             task.result()
         assert caught.value.__context__ is None
         gate.set()
@@ -940,7 +940,7 @@ def test_the_traceback_begins_in_the_tasks_own_code(run):
         task = netnet.spawn(fail, ValueError())
         task.join()
         assert task.error.__traceback__.tb_frame.f_code is fail.__code__
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             task.result()
 
     run(main)

@@ -62,7 +62,7 @@ class VirtualClock:
         self._now += checked_seconds(seconds)
 
 
-def checked_seconds(seconds: float) -> float:
+def checked_seconds(seconds: float | str | bytes) -> float:
     """*seconds* as a float; raises ``ValueError`` for NaN, and ``TypeError`` for what is no number."""
     if isinstance(seconds, (str, bytes)):
         raise TypeError(f"a time must be a number of seconds, not {seconds!r}")
