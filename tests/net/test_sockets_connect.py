@@ -12,7 +12,7 @@ import pytest
 
 import netnet
 from netnet.net import sockets
-from netnet.testing import VirtualClock, wait_all_parked
+from netnet.testing import VirtualClock
 from tests.net.test_sockets_kinds import HOSTS, blocking_event, family, parked, peer_thread
 
 TIMEOUTS = [None, 1e6]
@@ -226,15 +226,13 @@ def test_an_interrupted_attempt_goes_on(backend, run, monkeypatch, loop):
 
 @pytest.mark.parametrize("kind", TCP)
 def test_unreachable(backend, run, kind):
-    """Nothing leaves the machine: the source address is loopback's, so the kernel finds no route."""
-    target = ("192.0.2.1", 9) if kind == "tcp4" else ("2001:db8::1", 9)
+    """Nothing leaves the machine: no stream goes to a multicast address."""
+    target = ("224.0.0.1", 9) if kind == "tcp4" else ("ff01::1", 9)
 
     def main():
         with netnet.Socket(family(kind)) as sock, socket.socket(family(kind)) as plain:
-            for one in (sock, plain):
-                one.bind((HOSTS[kind], 0))
             expected = connect_fact(plain, target, "connect")
-            assert expected != 0
+            assert expected == (OSError, errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
             assert connect_fact(sock, target, "connect") == expected
 
     run(main)
@@ -257,15 +255,13 @@ def test_a_socket_can_connect_to_itself(backend, run, kind, timeout):
 
 @pytest.mark.parametrize("name", ["connect", "connect_ex"])
 @pytest.mark.parametrize("timeout", TIMEOUTS)
-def test_connect_outside_a_loop_waits(monkeypatch, name, timeout):
-    blocking = blocking_event(monkeypatch)
+def test_connect_outside_a_loop(name, timeout):
     with netnet.listen("127.0.0.1:0") as listener, netnet.Socket() as sock:
         sock.settimeout(timeout)
         assert not getattr(sock, name)(listener.getsockname())
         with listener.accept()[0] as other:
             assert other.getpeername() == sock.getsockname()
         assert not os.get_blocking(sock.fileno())
-    del blocking
 
 
 @pytest.mark.parametrize("timeout", TIMEOUTS)
@@ -382,7 +378,5 @@ def test_connecting_and_accepting_are_refused_to_a_cancelled_task(backend, run, 
                         scope.cancel()
                         with pytest.raises(netnet.Cancelled):
                             listener.accept() if name == "accept" else getattr(sock, name)(address)
-                        wait_for_nothing = wait_all_parked
-                    assert wait_for_nothing() is None
 
     run(main)
