@@ -56,7 +56,9 @@ def _plain_pair(kind):
     if kind == "raw":
         if os.geteuid() != 0:
             pytest.skip("RAW sockets need root")
-        addresses = [("127.0.0.2", 0), ("127.0.0.3", 0)]  # so that neither sees its own packets
+        # two, so that neither sees its own packets; of this process, so that it sees no other one's
+        net = f"127.{1 + os.getpid() % 254}.{1 + os.getpid() // 254 % 254}"
+        addresses = [(f"{net}.2", 0), (f"{net}.3", 0)]
         return _bound_pair(socket.AF_INET, socket.SOCK_RAW, RAW_PROTOCOL, addresses)
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM)
 
