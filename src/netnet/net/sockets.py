@@ -223,12 +223,7 @@ class Socket(socket.socket):
         """Receives at most *bufsize* bytes; ``b""`` when the peer has finished. See recv(2)."""
         descriptor = self._descriptor
         home: Any = descriptor.home
-        current: Any = getcurrent()
-        try:
-            usual = current.home is home
-        except AttributeError:  # not a task
-            usual = False
-        if not usual or flags or not 0 < bufsize <= _ALLOCATE_MAX:
+        if flags or not 0 < bufsize <= _ALLOCATE_MAX:
             return self._recv_any(bufsize, flags)
         if descriptor.readable:
             credit = home.credit
@@ -243,7 +238,12 @@ class Socket(socket.socket):
                 if len(data) < bufsize and descriptor.short_is_dry:
                     descriptor.readable = False
                 return data
-        if descriptor.reader is not None or type(bufsize) is not int:
+        current: Any = getcurrent()
+        try:
+            usual = current.home is home
+        except AttributeError:  # not a task
+            usual = False
+        if not usual or descriptor.reader is not None or type(bufsize) is not int:
             return self._recv_any(bufsize, flags)
         descriptor.reader = current
         current.waiting = descriptor
@@ -314,12 +314,7 @@ class Socket(socket.socket):
         """Receives into *buffer*, at most *nbytes* (0: its size); returns how many bytes. See recv(2)."""
         descriptor = self._descriptor
         home: Any = descriptor.home
-        current: Any = getcurrent()
-        try:
-            usual = current.home is home
-        except AttributeError:  # not a task
-            usual = False
-        if not usual or flags:
+        if flags:
             return self._recv_into_any(buffer, nbytes, flags)
         asked = _asked(buffer, nbytes)
         if descriptor.readable:
@@ -335,7 +330,12 @@ class Socket(socket.socket):
                 if descriptor.short_is_dry and count < asked:
                     descriptor.readable = False
                 return count
-        if descriptor.reader is not None or not asked:
+        current: Any = getcurrent()
+        try:
+            usual = current.home is home
+        except AttributeError:  # not a task
+            usual = False
+        if not usual or descriptor.reader is not None or not asked:
             return self._recv_into_any(buffer, nbytes, flags)
         descriptor.reader = current
         current.waiting = descriptor
@@ -388,13 +388,8 @@ class Socket(socket.socket):
         """Sends what there is room for now, waiting if there is none; returns how many bytes. See send(2)."""
         descriptor = self._descriptor
         home = descriptor.home
-        current: Any = getcurrent()
-        try:
-            usual = current.home is home
-        except AttributeError:  # not a task
-            usual = False
         credit = home.credit
-        if not usual or not credit or flags or not descriptor.writable:
+        if not credit or flags or not descriptor.writable:
             return self._cooperate(WRITABLE, _send, data, flags, flags=flags)
         home.credit = credit - 1
         try:
@@ -410,13 +405,8 @@ class Socket(socket.socket):
         """
         descriptor = self._descriptor
         home = descriptor.home
-        current: Any = getcurrent()
-        try:
-            usual = current.home is home
-        except AttributeError:  # not a task
-            usual = False
         credit = home.credit
-        if not usual or not credit or flags or not descriptor.writable or type(data) is not bytes:
+        if not credit or flags or not descriptor.writable or type(data) is not bytes:
             with memoryview(data) as view, view.cast("B") as octets:
                 self._send_rest(octets, 0, flags)
             return

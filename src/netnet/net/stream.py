@@ -37,9 +37,6 @@ _PASSING: Final = {
     errno.ENOMEM: 0.05,
 }
 
-#: ports above this may be given to outgoing connections, so that one may meet itself
-_EPHEMERAL_MIN: Final = 1024
-
 
 def connect(address: str | tuple[object, ...] | Address, *, source: str | None = None) -> Socket:
     """Connects to *address* and returns the socket, with ``TCP_NODELAY`` set where it is TCP.
@@ -72,7 +69,8 @@ def _connect_one(candidate: Resolved, source: str | None) -> Socket:
         if source is not None:
             sock.bind((source, 0))
         sock.connect(candidate.sockaddr)
-        if candidate.sockaddr[1] > _EPHEMERAL_MIN and sock.getsockname() == candidate.sockaddr:
+        own = sock.getsockname()
+        if own[1] == candidate.sockaddr[1] and own == sock.getpeername():
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the connection met itself: nobody listens there")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
@@ -105,7 +103,9 @@ def _failed(target: Address, failures: Sequence[tuple[Resolved | None, OSError]]
         else f"{InetAddress(*candidate.sockaddr[:2])}: {error.strerror or error}"
         for candidate, error in failures
     ]
-    error = OSError(first.errno, f"connect to {target}: {'; '.join(told)}")  # Python picks the class by the number
+    message = f"connect to {target}: {'; '.join(told)}"
+    # of an OSError, Python picks the class by the number; a time-out of ours has none
+    error = type(first)(message) if first.errno is None else OSError(first.errno, message)
     error.__cause__ = first
     return error
 

@@ -106,7 +106,8 @@ class Loop:
         self.hub = getcurrent()
         self.switch_to_hub = self.hub.switch
         self.thread_ident = threading.get_ident()
-        #: calls that the running task may still make without waiting
+        #: calls that the running task may still make without waiting; 0 while it is cancelled, so that its next call
+        #: asks first. (A task that an event wakes is not: cancelling takes it away from where it waits.)
         self.credit = BUDGET
         self.alive = 0  #: tasks that have not ended
         self.parked = 0  #: of these, how many wait for other tasks only
@@ -205,6 +206,8 @@ class Loop:
         if place is not None and place.forget(worker):
             throw_later(worker, error())
             return True
+        if worker is getcurrent():
+            self.credit = 0
         return False
 
     # -- the end
@@ -243,8 +246,9 @@ class Loop:
         timeout: float | None
         while self.alive or self.relays or ready:
             for _ in range(len(ready)):
-                self.credit = BUDGET
-                ready.popleft().switch()
+                first = ready.popleft()
+                self.credit = 0 if type(first) is Worker and first.home is not self else BUDGET
+                first.switch()
             if signals:
                 self.take_signals()
             if ready or foreign or not (self.alive or self.relays):

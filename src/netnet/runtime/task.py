@@ -145,6 +145,7 @@ class Task(Scope, Generic[T]):
         self.context = None
         if self.cancelled:
             worker.home = NOWHERE
+            self.loop.credit = 0
         worker.switch()
 
     def enter(self, scope: Scope) -> None:
@@ -152,7 +153,11 @@ class Task(Scope, Generic[T]):
         self.scope = scope
         worker = self.worker
         assert worker is not None
-        worker.home = NOWHERE if scope.cancelled or worker.interrupt is not None else worker.loop
+        if scope.cancelled or worker.interrupt is not None:
+            worker.home = NOWHERE
+            worker.loop.credit = 0
+        else:
+            worker.home = worker.loop
         if not scope.cancelled and not scope.shielded:
             worker.refusals = 0
 

@@ -120,7 +120,10 @@ class Throw:
         self.error = error
 
     def switch(self) -> None:
-        self.worker.throw(self.error)
+        worker = self.worker
+        if worker.home is not worker.loop:
+            worker.loop.credit = 0
+        worker.throw(self.error)
 
 
 def throw_later(worker: Worker, error: BaseException) -> None:
