@@ -36,26 +36,45 @@ def attached(sock, peer):
 def failing(monkeypatch):
     """Counts the receives that fail with would-block."""
     count = []
-    receive = sockets._recv
 
-    def counted(sock, *args):
-        try:
-            return receive(sock, *args)
-        except BlockingIOError:
-            count.append(args)
-            raise
+    def counting(receive):
+        def counted(sock, *args):
+            try:
+                return receive(sock, *args)
+            except BlockingIOError:
+                count.append(args)
+                raise
 
-    monkeypatch.setattr(sockets, "_recv", counted)
+        return counted
+
+    for name in ("_recv", "_recv_into"):
+        monkeypatch.setattr(sockets, name, counting(getattr(sockets, name)))
     return count
 
 
-def test_it_saves_the_failing_call(run, failing):
+def recv_into(sock, size):
+    buffer = bytearray(size)
+    return bytes(buffer[: sock.recv_into(buffer)])
+
+
+#: each way through the code that the rule is in
+READS = {
+    "recv": lambda sock: sock.recv(100),
+    "recv large": lambda sock: sock.recv(1 << 20),
+    "recv_into": lambda sock: recv_into(sock, 100),
+}
+
+
+@pytest.mark.parametrize("timeout", [None, 1e6])
+@pytest.mark.parametrize("name", READS)
+def test_it_saves_the_failing_call(run, failing, name, timeout):
     def main():
         ours, theirs = tcp()
         with ours, theirs:
             attached(ours, theirs)
+            ours.settimeout(timeout)
             failing.clear()
-            task = netnet.spawn(lambda: [ours.recv(100) for _ in range(50)])
+            task = netnet.spawn(lambda: [READS[name](ours) for _ in range(50)])
             for _ in range(50):
                 wait_all_parked()
                 theirs.send(b"x")
@@ -124,6 +143,22 @@ def test_a_unix_stream_stops_at_descriptors(backend, run):
     run(main)
 
 
+@pytest.mark.parametrize("name", READS)
+def test_a_plain_read_stops_at_descriptors_too(backend, run, name):
+    """It drops the descriptors and returns what came with them, short, while more is there."""
+
+    def main():
+        ours, theirs = netnet.socketpair()
+        with ours, theirs:
+            attached(ours, theirs)
+            socket.send_fds(theirs, [b"one"], [0])
+            theirs.send(b"two")
+            with netnet.timeout(5):
+                assert (READS[name](ours), READS[name](ours)) == (b"one", b"two")
+
+    run(main)
+
+
 def test_a_unix_stream_stops_at_other_credentials(backend, run):
     def main():
         ours, theirs = netnet.socketpair()
@@ -188,8 +223,9 @@ def urgent(theirs):
     theirs.send(b"rest")
 
 
+@pytest.mark.parametrize("name", READS)
 @pytest.mark.parametrize(("happens", "after"), [(end, b""), (reset, ConnectionResetError), (urgent, b"rest")])
-def test_what_was_seen_keeps_it_readable(backend, run, happens, after):
+def test_what_was_seen_keeps_it_readable(backend, run, happens, after, name):
     """The data and what follows it are reported together; the read of the data is short, and no other event comes."""
 
     def main():
@@ -200,12 +236,12 @@ def test_what_was_seen_keeps_it_readable(backend, run, happens, after):
             happens(theirs)
             wait_all_parked()
             with netnet.timeout(5):
-                assert ours.recv(100) == b"data"
+                assert READS[name](ours) == b"data"
                 if after is ConnectionResetError:
                     with pytest.raises(ConnectionResetError):
-                        ours.recv(100)
+                        READS[name](ours)
                 else:
-                    assert ours.recv(100) == after
+                    assert READS[name](ours) == after
 
     run(main)
 
@@ -258,7 +294,9 @@ def talk(seed, sock, urgent_data):
 def listen_to(seed, sock):
     chance = random.Random(seed + 1)
     digest = hashlib.sha256()
-    while data := sock.recv(chance.choice([1, 3, 100, 4096, 65536])):
+    sock.settimeout(chance.choice([None, None, 1e6]))
+    receive = chance.choice([netnet.Socket.recv, recv_into])
+    while data := receive(sock, chance.choice([1, 3, 100, 4096, 65536, 200_000])):
         digest.update(data.replace(b"!", b""))  # an urgent byte that another one overtook comes in line
         for _ in range(chance.choice([0, 0, 0, 2])):
             netnet.sleep(0)

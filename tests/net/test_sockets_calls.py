@@ -20,7 +20,9 @@ from tests.net.test_sockets_kinds import (
     KINDS,
     STREAMS,
     blocking_event,
+    drain,
     fill,
+    own_address,
     pair,
     parked,
     peer_thread,
@@ -331,10 +333,12 @@ def test_icmp_echo_over_a_raw_socket(backend, run):
 
     def main():
         with netnet.Socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+            sock.bind(own_address(4))
+            drain(sock)
             task = parked(sock.recvfrom, 100)
-            assert sock.sendto(echo_request, ("127.0.0.1", 0)) == 8
+            assert sock.sendto(echo_request, own_address(4)) == 8
             data, address = task.result()
-            assert (data[IP_HEADER_BYTES] in (0, 8), address) == (True, ("127.0.0.1", 0))
+            assert (data[IP_HEADER_BYTES] in (0, 8), address) == (True, own_address(4))
 
     run(main)
 

@@ -48,6 +48,20 @@ def _bound_pair(family, type, proto, addresses):
     return one, other
 
 
+def own_address(number):
+    """An address of loopback that no other process' tests use: RAW sockets have no ports to keep them apart."""
+    return f"127.{1 + os.getpid() % 254}.{1 + os.getpid() // 254 % 254}.{number}", 0
+
+
+def drain(sock):
+    """Takes out what came to a RAW socket before it was bound: packets of whoever is running beside us."""
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(65536):
+            pass
+    sock.setblocking(True)
+
+
 def _plain_pair(kind):
     if kind.startswith("tcp"):
         return _tcp_pair(kind)
@@ -56,10 +70,11 @@ def _plain_pair(kind):
     if kind == "raw":
         if os.geteuid() != 0:
             pytest.skip("RAW sockets need root")
-        # two, so that neither sees its own packets; of this process, so that it sees no other one's
-        net = f"127.{1 + os.getpid() % 254}.{1 + os.getpid() // 254 % 254}"
-        addresses = [(f"{net}.2", 0), (f"{net}.3", 0)]
-        return _bound_pair(socket.AF_INET, socket.SOCK_RAW, RAW_PROTOCOL, addresses)
+        # two addresses, so that neither sees its own packets
+        pair = _bound_pair(socket.AF_INET, socket.SOCK_RAW, RAW_PROTOCOL, [own_address(2), own_address(3)])
+        for sock in pair:
+            drain(sock)
+        return pair
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM)
 
 

@@ -16,7 +16,7 @@ import pytest
 import netnet
 from netnet.net import stream
 from netnet.net.resolve import Resolved
-from netnet.testing import wait_all_parked
+from netnet.testing import VirtualClock, wait_all_parked
 
 LOOPBACKS = ["127.0.0.1:0", "[::1]:0"]
 
@@ -363,3 +363,150 @@ def test_out_of_descriptors_it_waits_and_recovers():
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stdout == "all served\n", done.stderr
+
+
+# -- cases beside the usual ones
+
+
+def test_running_out_of_time_says_where():
+    """With a default time-out the error has no number, and it is a ``TimeoutError`` all the same."""
+    from tests.net.test_sockets_connect import deaf_address
+
+    def main():
+        with deaf_address() as address:
+            socket.setdefaulttimeout(30)
+            try:
+                with pytest.raises(TimeoutError, match=f"connect to 127.0.0.1:{address[1]}: timed out"):
+                    netnet.connect(address)
+            finally:
+                socket.setdefaulttimeout(None)
+            assert netnet.now() == 30
+
+    netnet.run(main, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("where", ["[::1]", "[0:0:0:0:0:0:0:1]", "127.0.0.1"])
+def test_a_connection_to_itself_is_refused_however_the_address_is_written(run, monkeypatch, where):
+    connect, host = netnet.Socket.connect, "127.0.0.1" if "." in where else "::1"
+    with socket.socket(socket.AF_INET if "." in where else socket.AF_INET6) as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+
+    def bind_first(sock, address):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        connect(sock, address)
+
+    monkeypatch.setattr(netnet.Socket, "connect", bind_first)
+    with pytest.raises(ConnectionRefusedError, match="met itself"):
+        run(netnet.connect, f"{where}:{port}")
+
+
+def test_a_cancelled_attempt_leaves_no_descriptor(backend, run):
+    from tests.net.test_sockets_connect import deaf_address
+
+    def main():
+        with deaf_address() as address:
+            task = netnet.spawn(netnet.connect, address)
+            wait_all_parked()
+            task.cancel()
+            with pytest.raises(netnet.TaskCancelledError):
+                task.result()
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["full", "datagram"])
+def test_a_unix_socket_that_is_in_use_is_not_replaced(run, tmp_path, kind):
+    """Also not one that takes no connection now, or none ever."""
+    from tests.net.test_sockets_connect import full_unix_listener
+
+    path = tmp_path / "socket"
+    taken = []
+    if kind == "full":
+        holder, taken = full_unix_listener(path)
+    else:
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        holder.bind(str(path))
+    inode = path.stat().st_ino
+    with pytest.raises(OSError, match="in use"):
+        netnet.listen(f"unix:{path}")
+    assert path.stat().st_ino == inode
+    for sock in (holder, *taken):
+        sock.close()
+
+
+def test_an_abstract_name_in_use_is_refused():
+    where = f"unix:@netnet-test-{os.getpid()}-busy"
+    with netnet.listen(where), pytest.raises(OSError, match="in use") as caught:
+        netnet.listen(where)
+    assert where in str(caught.value)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_reuse_port_is_for_listeners_that_all_ask_for_it(reuse):
+    with netnet.listen("127.0.0.1:0", reuse_port=True) as listener:
+        where = ("127.0.0.1", listener.getsockname()[1])
+        if reuse:
+            netnet.listen(where, reuse_port=True).close()
+        else:
+            with pytest.raises(OSError, match="in use"):
+                netnet.listen(where)
+
+
+def failing_accepts(monkeypatch, *numbers):
+    """The next accepts fail with these errors; returns what is left of them."""
+    accept, left = netnet.Socket.accept, list(numbers)
+
+    def failing(sock):
+        if left:
+            number = left.pop(0)
+            raise OSError(number, os.strerror(number))
+        return accept(sock)
+
+    monkeypatch.setattr(netnet.Socket, "accept", failing)
+    return left
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_errors_of_accept_that_pass_are_waited_out(run, monkeypatch, limit):
+    numbers = [errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPROTO]
+    left = failing_accepts(monkeypatch, *numbers)
+
+    def main():
+        with Serving(echo, max_connections=limit) as server, server.connect() as conn:
+            assert asked(conn) == b"x"
+        assert left == []
+        assert netnet.now() == pytest.approx(4 * 0.05)
+
+    netnet.run(main, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_errors_of_accept_that_do_not_pass_end_it_and_its_handlers(backend, run, monkeypatch, limit):
+    def main():
+        with Serving(echo, max_connections=limit) as server:
+            failing_accepts(monkeypatch, errno.EINVAL)
+            with pytest.raises(OSError, match="Invalid argument"):
+                server.task.result()
+
+    run(main)
+
+
+def test_a_handler_cancelled_by_the_end_may_say_goodbye(backend, run):
+    def handler(conn):
+        try:
+            conn.recv(9)
+        finally:
+            with netnet.shield(), netnet.timeout(1):
+                conn.sendall(b"goodbye")
+
+    def main():
+        with Serving(handler) as server:
+            conn = server.connect()
+            wait_all_parked()
+        with conn:
+            assert conn.recv(99) == b"goodbye"
+            assert conn.recv(99) == b""
+
+    run(main)

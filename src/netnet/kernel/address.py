@@ -8,6 +8,7 @@ Forms: ``"host:port"`` (a name, an IPv4 address, or nothing for every interface)
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 
 from netnet.errors import AddressError
@@ -44,7 +45,7 @@ Address = InetAddress | UnixAddress
 
 def parse_port(text: str, whole: object) -> int:
     """A port number from 0 to 65535. Raises ``AddressError`` that shows *whole*."""
-    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+    if not (text.isascii() and text.isdigit()) or len(text) > 5 or int(text) > 65535:
         raise AddressError(f"{whole!r}: the port must be a number from 0 to 65535, not {text!r}")
     return int(text)
 
@@ -82,7 +83,11 @@ def _unix(path: str, whole: object) -> UnixAddress:
         raise AddressError(f"{whole!r}: a path cannot contain a NUL character")
     if len(path) < 1:
         raise AddressError(f"{whole!r} has no path; {_FORMS}")
-    if len(path.encode(errors="surrogateescape")) > UNIX_PATH_MAX:
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise AddressError(f"{whole!r}: the path has characters that file names cannot have") from None
+    if size > UNIX_PATH_MAX:
         raise AddressError(f"{whole!r}: a UNIX path may have {UNIX_PATH_MAX} bytes, not more")
     return UnixAddress(path)
 
@@ -93,6 +98,12 @@ def _from_tuple(value: tuple[object, ...]) -> InetAddress:
     host, port = value[0], value[1]
     if not isinstance(port, int) or not 0 <= port <= 65535:
         raise AddressError(f"{value!r}: the port must be a number from 0 to 65535")
-    if len(value) == 4 and isinstance(value[3], int) and value[3] and "%" not in host:
-        host = f"{host}%{value[3]}"
+    if "\0" in host:
+        raise AddressError(f"{value!r}: a host name cannot contain a NUL character")
+    if len(value) == 4:
+        flow, scope = value[2], value[3]
+        if not isinstance(flow, int) or not isinstance(scope, int):
+            raise AddressError(f"{value!r}: the flow and the scope of an IPv6 address must be numbers")
+        if scope and "%" not in host:
+            host = f"{host}%{scope}"
     return InetAddress(host, port)
