@@ -52,6 +52,7 @@ def test_listen_and_connect(run, address, loop):
                 theirs.sendall(b"hello")
                 assert ours.recv(5) == b"hello"
                 assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(main) if loop else main()
 

@@ -117,7 +117,7 @@ def _named(error: OSError, what: str) -> OSError:
 
 
 def listen(address: str | tuple[object, ...] | Address, *, backlog: int = BACKLOG, reuse_port: bool = False) -> Socket:
-    """Listens on *address* and returns the socket, with ``SO_REUSEADDR`` set.
+    """Listens on *address* and returns the socket, with ``SO_REUSEADDR`` set, and ``TCP_NODELAY`` for what it accepts.
 
     ``":80"`` is every interface, IPv6 and IPv4 on one socket where the system can; port 0 is one of the kernel's
     choice (``getsockname`` tells). A UNIX socket's file that nobody listens on any more is replaced. *backlog* is how
@@ -145,6 +145,7 @@ def _listen_one(candidate: Resolved, backlog: int, reuse_port: bool, *, dual: bo
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if candidate.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the connections that it accepts inherit it
         sock.bind(candidate.sockaddr)
         sock.listen(backlog)
     except BaseException:
