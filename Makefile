@@ -13,7 +13,7 @@ help: ## list what one can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 proxy: $(VENV)/.core ## start the SOCKS proxy (LISTEN=127.0.0.1:1080)
-	@$(BIN)/netnet proxy --listen $(LISTEN) || [ $$? -eq 130 ]  # Ctrl-C is how one ends it
+	@$(BIN)/netnet proxy --listen $(LISTEN)
 
 test: $(VENV)/.dev ## run the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
