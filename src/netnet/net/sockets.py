@@ -169,8 +169,8 @@ class Socket(socket.socket):
             except OSError as error:
                 self._raise_if_closed(error)
                 raise
-        if until is None and timeout is not None:
-            until = _now() + timeout
+        if until is None:
+            until = self._until()
         if worker is None:
             return self._block(side, until, call, args)
         worker.loop.checkpoint(worker)
@@ -533,23 +533,22 @@ class Socket(socket.socket):
             worker.loop.checkpoint(worker)
         if _family_of(self) in _INET:
             address = _resolved(address, _family_of(self))
-        while True:
-            code = _plain.connect_ex(self, address)
-            if code == errno.EINTR:
-                code = errno.EINPROGRESS
-            if code not in _IN_PROGRESS or self._timeout == 0:
-                if code == 0:
-                    self._descriptor.readable = self._descriptor.writable = True
-                return code
-            if code == errno.EAGAIN and _family_of(self) == _UNIX:
-                # the listener's backlog is full and the kernel offers no way to wait for it: nothing was begun
-                return self._connect_unix(address)
-            # not before it stands can it be either, and from then on the poller tells
-            self._descriptor.readable = self._descriptor.writable = False
-            try:
-                return self._cooperate(WRITABLE, _connected, address)
-            except TimeoutError:
-                return errno.EWOULDBLOCK
+        code = _plain.connect_ex(self, address)
+        if code == errno.EINTR:
+            code = errno.EINPROGRESS
+        if code not in _IN_PROGRESS or self._timeout == 0:
+            if code == 0:
+                self._descriptor.readable = self._descriptor.writable = True
+            return code
+        if code == errno.EAGAIN and _family_of(self) == _UNIX:
+            # the listener's backlog is full and the kernel offers no way to wait for it: nothing was begun
+            return self._connect_unix(address)
+        # not before it stands can it be either, and from then on the poller tells
+        self._descriptor.readable = self._descriptor.writable = False
+        try:
+            return self._cooperate(WRITABLE, _connected, address)
+        except TimeoutError:
+            return errno.EWOULDBLOCK
 
     def _connect_unix(self, address: Any) -> int:
         """Connects to a listener whose backlog is full."""

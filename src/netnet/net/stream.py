@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from netnet.kernel.address import Address, InetAddress, UnixAddress, parse_address
-from netnet.net.resolve import Resolved, numeric, resolve
+from netnet.net.resolve import Resolved, resolve
 from netnet.net.sockets import Socket
 from netnet.runtime.api import sleep
 from netnet.runtime.group import TaskGroup
@@ -49,9 +49,8 @@ def connect(address: str | tuple[object, ...] | Address, *, source: str | None =
     target = parse_address(address)
     if isinstance(target, UnixAddress):
         return _connect_unix(target)
-    known = numeric(target.host, target.port)
     try:
-        candidates = [known] if known is not None else resolve(target.host or "localhost", target.port)
+        candidates = resolve(target.host or "localhost", target.port)
     except socket.gaierror as error:
         raise _named(error, f"connect to {target}") from None
     failures: list[tuple[Resolved, OSError]] = []
@@ -63,9 +62,24 @@ def connect(address: str | tuple[object, ...] | Address, *, source: str | None =
     raise _failed(target, failures)
 
 
+class _SettingUp:
+    """Closes a new socket when the lines that set it up fail."""
+
+    __slots__ = ("sock",)
+
+    def __init__(self, family: int) -> None:
+        self.sock = Socket(family, socket.SOCK_STREAM)
+
+    def __enter__(self) -> Socket:
+        return self.sock
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.sock.close()
+
+
 def _connect_one(candidate: Resolved, source: str | None) -> Socket:
-    sock = Socket(candidate.family, socket.SOCK_STREAM)
-    try:
+    with _SettingUp(candidate.family) as sock:
         if source is not None:
             sock.bind((source, 0))
         sock.connect(candidate.sockaddr)
@@ -73,22 +87,15 @@ def _connect_one(candidate: Resolved, source: str | None) -> Socket:
         if own[1] == candidate.sockaddr[1] and own == sock.getpeername():
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the connection met itself: nobody listens there")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
 def _connect_unix(target: UnixAddress) -> Socket:
-    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.connect(target.path)
+        with _SettingUp(socket.AF_UNIX) as sock:
+            sock.connect(target.path)
     except OSError as error:
-        sock.close()
         raise _failed(target, [(None, error)]) from None
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
@@ -137,8 +144,7 @@ def listen(address: str | tuple[object, ...] | Address, *, backlog: int = BACKLO
 
 
 def _listen_one(candidate: Resolved, backlog: int, reuse_port: bool, *, dual: bool) -> Socket:
-    sock = Socket(candidate.family, socket.SOCK_STREAM)
-    try:
+    with _SettingUp(candidate.family) as sock:
         if os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
@@ -148,15 +154,11 @@ def _listen_one(candidate: Resolved, backlog: int, reuse_port: bool, *, dual: bo
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the connections that it accepts inherit it
         sock.bind(candidate.sockaddr)
         sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
 def _listen_unix(target: UnixAddress, backlog: int) -> Socket:
-    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _SettingUp(socket.AF_UNIX) as sock:
         try:
             sock.bind(target.path)
         except OSError as error:
@@ -165,9 +167,6 @@ def _listen_unix(target: UnixAddress, backlog: int) -> Socket:
             os.unlink(target.path)
             sock.bind(target.path)
         sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
