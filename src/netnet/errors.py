@@ -12,6 +12,7 @@ built-in ones (``ConnectionRefusedError``, ``TimeoutError``, ``BlockingIOError``
         ├── DeadlockError          every task waits for another one, for good; also RuntimeError
         ├── ClosedError            you closed it, in this task or another one; also OSError with EBADF
         ├── TaskCancelledError     ``result()`` of a task that was cancelled has nothing to give; also RuntimeError
+        ├── OptionError            no such option or flag here, or it cannot be read or written; also AttributeError
         ├── AddressError           an address could not be read; also ValueError
         └── ProtocolError          the peer broke the protocol; also ValueError
 """
@@ -54,6 +55,10 @@ class ClosedError(Error, OSError):
 
 class TaskCancelledError(Error, RuntimeError):
     """The task was cancelled before it had a result."""
+
+
+class OptionError(Error, AttributeError):
+    """A socket option or a flag that this system does not have, or that can only be read, or only be set."""
 
 
 class AddressError(Error, ValueError):

@@ -21,6 +21,7 @@ import weakref
 import pytest
 
 import netnet
+from netnet.kernel import transfer
 from netnet.kernel.transfer import SPLICE, pipes
 from netnet.net import relay as module
 from netnet.runtime.loop import running
@@ -546,7 +547,7 @@ def test_large_both_ways_at_once(backend, run, pair):
 def test_a_source_that_never_dries_gives_way_after_its_turn(run, monkeypatch, spliced):
     monkeypatch.setattr(module, "_recv_into", lambda sock, buffer: len(buffer))
     monkeypatch.setattr(module, "_send", lambda sock, data: len(data))
-    monkeypatch.setattr(module, "_splice", lambda source, sink, count, *_: count)
+    monkeypatch.setattr(transfer, "_splice", lambda source, sink, count, *_: count)
 
     def main():
         with Rig() as rig:
@@ -631,7 +632,7 @@ def test_splice_runs_after_sustained_bulk(backend, run, pair, side):
 
 
 def test_splice_does_not_run_for_chatty_traffic(backend, run, pair, monkeypatch):
-    monkeypatch.setattr(module, "_splice", lambda *_: pytest.fail("spliced"))
+    monkeypatch.setattr(transfer, "_splice", lambda *_: pytest.fail("spliced"))
 
     def main():
         with Rig(pair) as rig:
@@ -697,7 +698,7 @@ def failing_splice(number, calls_before=0, *, out_of_the_pipe=False):
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
 def test_where_splice_is_refused_it_copies(backend, run, monkeypatch, number, calls_before):
     splice, take = failing_splice(number, calls_before)
-    monkeypatch.setattr(module, "_splice", splice)
+    monkeypatch.setattr(transfer, "_splice", splice)
     monkeypatch.setattr(pipes, "take", take)
     data = noise(8_000_000)
 
@@ -717,7 +718,7 @@ def test_where_splice_is_refused_it_copies(backend, run, monkeypatch, number, ca
 @pytest.mark.parametrize("calls_before", [0, 3])
 def test_where_the_sink_refuses_splice_nothing_is_lost(run, monkeypatch, calls_before):
     splice, take = failing_splice(errno.EINVAL, calls_before, out_of_the_pipe=True)
-    monkeypatch.setattr(module, "_splice", splice)
+    monkeypatch.setattr(transfer, "_splice", splice)
     monkeypatch.setattr(pipes, "take", take)
     data = noise(8_000_000)
 
@@ -734,7 +735,7 @@ def test_where_the_sink_refuses_splice_nothing_is_lost(run, monkeypatch, calls_b
 @spliced_here
 def test_another_error_of_splice_breaks_the_connection(run, monkeypatch):
     splice, take = failing_splice(errno.EIO)
-    monkeypatch.setattr(module, "_splice", splice)
+    monkeypatch.setattr(transfer, "_splice", splice)
     monkeypatch.setattr(pipes, "take", take)
 
     def main():
@@ -759,7 +760,7 @@ def no_splice(monkeypatch):
 @pytest.mark.parametrize("without", [no_pipe, no_splice])
 def test_without_a_pipe_or_splice_it_copies(backend, run, pair, monkeypatch, without):
     without(monkeypatch)
-    monkeypatch.setattr(module, "_splice", lambda *_: pytest.fail("spliced"))
+    monkeypatch.setattr(transfer, "_splice", lambda *_: pytest.fail("spliced"))
     data = noise(8_000_000)
 
     def main():

@@ -18,7 +18,6 @@ Everything here runs in the loop, so nothing here may wait; ``relay`` alone does
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -27,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netnet.errors import BusyError, UsageError
-from netnet.kernel.transfer import SPLICE, SPLICE_FLAGS, Pipe, pipes
+from netnet.kernel.transfer import SPLICE, Pipe, cannot, pipes
 from netnet.net.sockets import Socket, landing_buffer
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.task import log
@@ -52,7 +51,6 @@ TURN_BYTES: Final = 1 << 20
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-_splice: Callable[[int, int, int, None, None, int], int] = getattr(os, "splice", None)  # type: ignore[assignment]
 _recv_into = socket.socket.recv_into
 _send = socket.socket.send
 
@@ -144,15 +142,14 @@ class _Direction:
         sink = self.sink.fileno()
         while pipe.held:
             try:
-                sent = _splice(pipe.read_end, sink, pipe.held, None, None, SPLICE_FLAGS)
+                sent = pipe.empty(sink)
             except BlockingIOError:
                 self._wait_for_sink()
                 return False
             except OSError as error:
-                if not _cannot_splice(error):
+                if not cannot(error):
                     raise
                 return self._unsplice(pipe)
-            pipe.held -= sent
             self.moved += sent
             self.spliced += sent
         return True
@@ -160,12 +157,8 @@ class _Direction:
     def _unsplice(self, pipe: Pipe) -> bool:
         """The sink cannot be spliced into: what is in the pipe is read and sent, and from now on this direction copies."""
         self.may_splice = False
-        parts = []
-        while pipe.held:
-            parts.append(os.read(pipe.read_end, pipe.held))
-            pipe.held -= len(parts[-1])
+        self.pending = memoryview(pipe.read_all())
         self.drop_pipe()
-        self.pending = memoryview(b"".join(parts))
         return self._deliver()
 
     def _copy_all(self) -> bool:
@@ -208,7 +201,7 @@ class _Direction:
         budget = TURN_BYTES
         while True:
             try:
-                count = _splice(source, pipe.write_end, SPLICE_BYTES, None, None, SPLICE_FLAGS)
+                count = pipe.fill(source, SPLICE_BYTES)
             except BlockingIOError:
                 self._judge(TURN_BYTES - budget)
                 if not self.source._descriptor.short_is_dry:  # it may be urgent data that stops splicing, not receiving
@@ -216,7 +209,7 @@ class _Direction:
                 self._wait_for_source()
                 return False
             except OSError as error:
-                if pipe.held or not _cannot_splice(error):
+                if pipe.held or not cannot(error):
                     raise
                 self.drop_pipe()
                 self.may_splice = False
@@ -224,7 +217,6 @@ class _Direction:
             if not count:  # the end, or urgent data in front of it: receiving tells
                 self.drop_pipe()
                 return self._copy_all()
-            pipe.held = count
             budget -= count
             if not self._empty(pipe):
                 return False
@@ -244,10 +236,6 @@ class _Direction:
         pipe, self.pipe = self.pipe, None
         if pipe is not None:
             pipes.give_back(pipe)
-
-
-def _cannot_splice(error: OSError) -> bool:
-    return error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
 class Relay:
