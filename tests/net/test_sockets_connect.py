@@ -11,7 +11,7 @@ import socket
 import pytest
 
 import netnet
-from netnet.net import sockets
+from netnet.net import connecting
 from netnet.testing import VirtualClock
 from tests.net.test_sockets_kinds import HOSTS, blocking_event, family, parked, peer_thread
 
@@ -207,7 +207,7 @@ def test_two_tasks_that_connect_one_socket(backend, run):
 @pytest.mark.parametrize("loop", [False, True])
 def test_an_interrupted_attempt_goes_on(backend, run, monkeypatch, loop):
     """EINTR from connect(2) means that the attempt is under way (POSIX); asking again would be EALREADY."""
-    begin, answers = sockets._plain.connect_ex, iter([errno.EINTR])
+    begin, answers = connecting.plain.connect_ex, iter([errno.EINTR])
 
     class Interrupted(socket.socket):
         def connect_ex(self, address):
@@ -216,7 +216,7 @@ def test_an_interrupted_attempt_goes_on(backend, run, monkeypatch, loop):
 
     def main():
         with netnet.listen("127.0.0.1:0") as listener, netnet.Socket() as sock:
-            monkeypatch.setattr(sockets, "_plain", Interrupted)
+            monkeypatch.setattr(connecting, "plain", Interrupted)
             sock.connect(listener.getsockname())
             listener.accept()[0].close()
             assert sock.recv(1) == b""

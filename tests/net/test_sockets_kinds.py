@@ -13,7 +13,7 @@ import threading
 import pytest
 
 import netnet
-from netnet.net import sockets
+from netnet.net import waiting
 
 STREAMS = ["tcp4", "tcp6", "unix"]
 DATAGRAMS = ["unix-datagram", "udp4", "udp6", "raw"]
@@ -129,13 +129,13 @@ def peer_thread(function, *args):
 
 def blocking_event(monkeypatch):
     """An event that is set when a call outside a loop begins to block the OS thread."""
-    event, wait_one = threading.Event(), sockets.wait_one
+    event, wait_one = threading.Event(), waiting.wait_one
 
     def noted(*args):
         event.set()
         return wait_one(*args)
 
-    monkeypatch.setattr(sockets, "wait_one", noted)
+    monkeypatch.setattr(waiting, "wait_one", noted)
     return event
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import netnet
 from netnet.errors import Cancelled
-from netnet.net import sockets
+from netnet.net import sockets, waiting
 from netnet.testing import wait_all_parked
 from tests.net.test_sockets_kinds import KINDS, STREAMS, fill, pair, parked, peer_thread, read_exactly, reset
 
@@ -418,7 +418,7 @@ def test_the_error_queue_is_never_waited_for(run, monkeypatch, loop):
             with netnet.timeout(1) if loop else contextlib.nullcontext(), pytest.raises(BlockingIOError):
                 ours.recvmsg(9, 100, socket.MSG_ERRQUEUE)
 
-    monkeypatch.setattr(sockets, "wait_one", lambda *args: pytest.fail("it blocked"))
+    monkeypatch.setattr(waiting, "wait_one", lambda *args: pytest.fail("it blocked"))
     run(main) if loop else main()
 
 
