@@ -1,12 +1,19 @@
-"""Names to addresses. What is an IP address already is taken as it is; names go to ``getaddrinfo`` in an OS thread."""
+"""Names to addresses, and back. What is an IP address already is taken as it is; names are looked up in an OS thread."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from netnet.kernel.address import InetAddress, IPv4Address, IPv6Address, SocketAddress, from_sockaddr, to_sockaddr
+from netnet.kernel.flags import AI, NI
 from netnet.runtime.threads import to_thread
 from netnet.runtime.worker import worker_or_none
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Resolved(NamedTuple):
@@ -14,6 +21,11 @@ class Resolved(NamedTuple):
 
     family: int
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
+
+
+def elsewhere(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls what may block: in a loop in an OS thread, so that other tasks run on, else here."""
+    return function(*args, **kwargs) if worker_or_none() is None else to_thread(function, *args, **kwargs)
 
 
 def numeric(host: str, port: int) -> Resolved | None:
@@ -33,6 +45,13 @@ def numeric(host: str, port: int) -> Resolved | None:
     return None
 
 
+def is_numeric(host: Any, service: Any) -> bool:
+    """Whether looking these up is no more than reading them: an IP address or nothing, and a number or nothing."""
+    if not (service is None or isinstance(service, int)):
+        return False
+    return host is None or (isinstance(host, str) and "\0" not in host and numeric(host, 0) is not None)
+
+
 def resolve(
     host: str, port: int, *, family: int = 0, type: int = socket.SOCK_STREAM, passive: bool = False
 ) -> list[Resolved]:
@@ -46,6 +65,79 @@ def resolve(
     if known is not None and family in (0, known.family):
         return [known]
     flags = socket.AI_PASSIVE if passive else 0
-    arguments = (host or None, port, family, type, 0, flags)
-    found = socket.getaddrinfo(*arguments) if worker_or_none() is None else to_thread(socket.getaddrinfo, *arguments)
+    found = elsewhere(socket.getaddrinfo, host or None, port, family, type, 0, flags)
     return [Resolved(entry[0], entry[4]) for entry in found]  # type: ignore[arg-type]
+
+
+class AddressInfo(NamedTuple):
+    """One result of ``lookup``: the arguments for a socket, where to connect or bind it to, and the canonical name.
+
+    The canonical name stands in the first result, if it was asked for by the flag ``canonname``.
+    """
+
+    family: int
+    type: int
+    protocol: int
+    canonical_name: str
+    address: SocketAddress
+
+
+def lookup(
+    host: str | None,
+    service: str | int | None = None,
+    *,
+    family: int = 0,
+    type: int = 0,
+    protocol: int = 0,
+    flags: int | str | Iterable[str] = 0,
+) -> list[AddressInfo]:
+    """All that getaddrinfo(3) tells of a host and a service: every result, for every family, type and protocol.
+
+    *host* is a name, an IP address, or ``None``: this machine (every interface with flag ``passive``). *service* is a
+    port number or a name, as in ``"https"``. *family*, *type*, *protocol* restrict the results. *flags* are numbers or
+    names of the ``AI_`` flags: ``"canonname"``, ``("passive", "numerichost")``. Switches tasks; outside a loop it
+    blocks. Raises ``socket.gaierror``, ``OptionError`` for an unknown flag, ``UnicodeError``, ``Cancelled``.
+    """
+    arguments = (host, service, family, type, protocol, AI.of(flags))
+    look = socket.getaddrinfo(*arguments) if is_numeric(host, service) else elsewhere(socket.getaddrinfo, *arguments)
+    return [
+        AddressInfo(int(found), int(kind), number, name, from_sockaddr(found, sockaddr))
+        for found, kind, number, name, sockaddr in look
+    ]
+
+
+class NameInfo(NamedTuple):
+    """A host and a service by name, or by number where there is no name."""
+
+    host: str
+    service: str
+
+
+def reverse(
+    address: InetAddress | tuple[Any, ...] | ipaddress.IPv4Address | ipaddress.IPv6Address | str,
+    flags: int | str | Iterable[str] = 0,
+) -> NameInfo:
+    """The names of a host and a service, by address: typed, a tuple, or an IP address alone.
+
+    *flags* are numbers or names of the ``NI_`` flags: ``"namereqd"`` (no name is an error), ``"numerichost"``,
+    ``"numericserv"``, ``"nofqdn"``, ``"dgram"``. Switches tasks; outside a loop it blocks. Raises ``socket.gaierror``,
+    ``OptionError`` for an unknown flag, ``AddressError``, ``Cancelled``. See getnameinfo(3).
+    """
+    if isinstance(address, (str, ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        address = (IPv6Address if ":" in str(address) else IPv4Address)(str(address), 0)
+    return NameInfo(*elsewhere(socket.getnameinfo, to_sockaddr(address), NI.of(flags)))
+
+
+def service_port(name: str, protocol: str = "tcp") -> int:
+    """The port of a service, ``"https"``. Switches tasks. Raises ``socket.gaierror``. See services(5)."""
+    found = lookup(None, name, type=_TYPES[protocol])
+    return int(found[0].address.sockaddr[1])
+
+
+def service_name(port: int, protocol: str = "tcp") -> str:
+    """The name of a port's service; the number where it has none. Switches tasks. See services(5)."""
+    flags = ("numerichost", "dgram") if protocol == "udp" else ("numerichost",)
+    return reverse(IPv4Address(0, port), flags).service
+
+
+_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}

@@ -8,6 +8,7 @@ What is ready and who waits: see ``netnet.runtime.descriptor``. The calls are in
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import math
 import os
@@ -73,7 +74,7 @@ class WaitingSocket(socket.socket):
     def settimeout(self, value: float | None, /) -> None:
         """Limits each call that waits to *value* seconds; 0: calls never wait (``BlockingIOError``); ``None``: no limit.
 
-        Raises ``ValueError`` for a negative number or NaN. See ``socket.socket.settimeout``.
+        Raises ``ValueError`` for a negative number or NaN, ``ClosedError``. See ``socket.socket.settimeout``.
         """
         if value is not None:
             value = checked_seconds(value)
@@ -81,6 +82,7 @@ class WaitingSocket(socket.socket):
                 raise ValueError("Timeout value out of range")
             if value == math.inf:
                 raise OverflowError("a time-out cannot be infinite; None is no limit")
+        self._open()
         self._timeout = value
         self._descriptor.set_timed(value is not None)
 
@@ -213,7 +215,8 @@ class WaitingSocket(socket.socket):
         descriptor.fd = -1
         worker = worker_or_none()
         if fd >= 0 and (worker is None or fd not in worker.loop.descriptors):  # else another socket object has it, too
-            os.set_blocking(fd, self._timeout is None)
+            with contextlib.suppress(OSError):  # closed behind our back
+                os.set_blocking(fd, self._timeout is None)
         return fd
 
     def _open(self) -> int:
