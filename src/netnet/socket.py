@@ -58,4 +58,3 @@ def _names() -> dict[str, Any]:
 
 globals().update(_names())
 
-__all__ = list(_standard.__all__)
