@@ -53,8 +53,7 @@ def _names() -> dict[str, Any]:
             names[name] = _looking_up(value)
         elif isinstance(value, types.FunctionType) and value.__module__ == "socket":
             names[name] = _seeing_ours(value)
-    return names | {"socket": Socket}
+    return names | {"socket": Socket, "__all__": list(_standard.__all__)}
 
 
 globals().update(_names())
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
@@ -25,7 +26,8 @@ class Resolved(NamedTuple):
 
 def elsewhere(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Calls what may block: in a loop in an OS thread, so that other tasks run on, else here."""
-    return function(*args, **kwargs) if worker_or_none() is None else to_thread(function, *args, **kwargs)
+    call = functools.partial(function, *args, **kwargs)
+    return call() if worker_or_none() is None else to_thread(call)
 
 
 def numeric(host: str, port: int) -> Resolved | None:

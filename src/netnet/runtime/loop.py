@@ -117,6 +117,7 @@ class Loop:
         self.signals: deque[int] = deque()
         self.take_signals: Callable[[], object] = self.signals.clear
         self.stop_listening: Callable[[], object] = self.signals.clear
+        self.poll_failed: Callable[[BaseException], object] = _raise
         self.failures: weakref.WeakSet[Failure] = weakref.WeakSet()
         self.fatal: BaseException | None = None
         self.main: Task[object] | None = None
@@ -265,7 +266,11 @@ class Loop:
                     continue
             if self.closed:
                 raise UsageError("this run belongs to the parent process; end the forked child with os._exit")
-            batch = self._batch = wait(timeout)
+            try:
+                batch = self._batch = wait(timeout)
+            except BaseException as error:
+                self.poll_failed(error)
+                continue
             quiet = self.quiet = not batch
             batch.reverse()
             while batch:
@@ -295,6 +300,12 @@ class Loop:
                 if jumps and quiet and not (ready or self.outside) and (due := timers.next_instant()) is not None:
                     self.clock.jump_to(due)
                 timers.fire(now())
+
+    def look_again(self) -> None:
+        """Events may have been lost: whoever waits for a descriptor tries again."""
+        for descriptor in list(self.descriptors.values()):
+            for waiter in descriptor.give_up_waiters():
+                self.ready.append(waiter)
 
     def hand_over(self, current: Worker) -> None:
         """Parks *current*, which is where it waits already, and goes on with the turn.
@@ -394,3 +405,7 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

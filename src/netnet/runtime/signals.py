@@ -9,6 +9,8 @@ all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``Syst
   one is raised in that task.
 
 A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
+What such a handler raises while the loop polls goes to the main task, where it waits; if it strikes while a task runs,
+that task gets it, as Python has it.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class Delivery:
                 self._replaced[number] = signal.signal(number, self._note)
         self.loop.take_signals = self._deliver
         self.loop.stop_listening = self.stop
+        self.loop.poll_failed = self._poll_failed
 
     def stop(self) -> None:
         if not self._listening:
@@ -89,13 +92,25 @@ class Delivery:
         loop.poller.wake()
 
     def _deliver(self) -> None:
+        while self.loop.signals:
+            self._raise_in_main(_error(self.loop.signals.popleft()))
+
+    def _raise_in_main(self, error: BaseException) -> None:
         loop = self.loop
-        while loop.signals:
-            error = _error(loop.signals.popleft())
-            main = loop.main
-            worker = None if main is None else main.worker
-            if worker is None or isinstance(error, SystemExit):
-                loop.stop(error)
-            elif not loop.interrupt(worker, lambda error=error: error):  # type: ignore[misc]
-                worker.interrupt = error
-                worker.task.enter(worker.task.scope)
+        main = loop.main
+        worker = None if main is None else main.worker
+        if worker is None or isinstance(error, SystemExit):
+            loop.stop(error)
+        elif not loop.interrupt(worker, lambda: error):
+            worker.interrupt = error
+            worker.task.enter(worker.task.scope)
+
+    def _poll_failed(self, error: BaseException) -> None:
+        """The poll raised: an error of the poller's own ends the run; a handler's goes to the main task."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or trace.tb_frame.f_globals.get("__name__", "").startswith("netnet.poller"):
+            raise error
+        self._raise_in_main(error)
+        self.loop.look_again()  # the handler may have struck after the kernel told its events

@@ -1,0 +1,122 @@
+"""What a program's own signal handler raises: while the loop polls it reaches the main task, and nothing that the other
+tasks wait for is lost by it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+
+import pytest
+
+import netnet
+from netnet.poller.epoll import EpollPoller
+from netnet.runtime.loop import running
+from netnet.testing import wait_all_parked
+
+
+class Struck(Exception):
+    """Raised by the handler."""
+
+
+def raising(number, frame):
+    raise Struck
+
+
+@pytest.fixture
+def handler():
+    """A handler that raises, for SIGALRM; ``setitimer`` strikes while the loop polls."""
+    before = signal.signal(signal.SIGALRM, raising)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_it_reaches_the_main_task_where_it_waits(backend, run, handler):
+    def main():
+        one, other = netnet.socketpair()
+        with one, other:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(Struck):
+                one.recv(1)
+            other.send(b"x")
+            assert one.recv(1) == b"x"
+
+    run(main)
+
+
+def test_other_tasks_wait_on(backend, run, handler):
+    def main():
+        one, other = netnet.socketpair()
+        with one, other:
+            reader = netnet.spawn(one.recv, 9)
+            wait_all_parked()
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(Struck):
+                netnet.sleep(10)
+            assert not reader.done
+            other.send(b"x")
+            assert reader.result() == b"x"
+
+    run(main)
+
+
+def test_not_caught_it_ends_the_run(run, handler):
+    def main():
+        other = netnet.spawn(netnet.sleep, 10)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        try:
+            netnet.sleep(10)
+        finally:
+            assert not other.done
+
+    with pytest.raises(Struck):
+        run(main)
+
+
+def test_events_that_the_kernel_told_just_before_are_not_lost(run, monkeypatch):
+    """The handler strikes when the poll has taken the events, but not handed them on."""
+    wait = EpollPoller.wait
+    strikes, armed = [], []
+
+    def struck(self, timeout):
+        events = wait(self, timeout)
+        if events and armed and not strikes:
+            strikes.append(events)
+            raising(None, None)
+        return events
+
+    def main():
+        pairs = [netnet.socketpair() for _ in range(3)]
+        readers = [netnet.spawn(one.recv, 9) for one, _ in pairs]
+        listener = netnet.listen("127.0.0.1:0")
+        accepting = [netnet.spawn(listener.accept) for _ in range(2)]
+        wait_all_parked()
+        clients = [netnet.Socket() for _ in accepting]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        for _, other in pairs:
+            other.send(b"x")
+        armed.append(True)
+        with pytest.raises(Struck):
+            netnet.sleep(10)
+        assert [reader.result() for reader in readers] == [b"x"] * 3
+        for task in accepting:
+            task.result()[0].close()
+        for sock in (*clients, listener, *sum(pairs, ())):
+            sock.close()
+
+    monkeypatch.setenv("NETNET_POLLER", "epoll")
+    monkeypatch.setattr(EpollPoller, "wait", struck)
+    run(main)
+    assert strikes
+
+
+def test_an_error_of_the_poller_itself_ends_the_run(run):
+    def main():
+        running.loop.poller._poll = functools.partial(os.fstat, -1)  # a C function that fails
+        netnet.sleep(10)
+
+    with pytest.raises((OSError, TypeError)):
+        run(main, poller="epoll")
