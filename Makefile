@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:1080
 
-.PHONY: help proxy test check format bench clean
+.PHONY: help proxy test check format bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## list what one can do
@@ -28,6 +28,9 @@ format: $(VENV)/.dev ## format the code
 
 bench: $(VENV)/.bench ## measure against the others (ARGS="echo --quick")
 	@$(BIN)/python -m netnet.bench $(ARGS)
+
+docs: $(VENV)/.core ## write the documentation pages that are made from the code
+	@$(BIN)/netnet sockopts --markdown > docs/options.md
 
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

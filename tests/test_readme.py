@@ -17,6 +17,7 @@ README = (ROOT / "README.md").read_text()
 #: program → the Debian package that brings it
 PACKAGES = {
     "curl": "curl",
+    "ip": "iproute2",
     "ncat": "ncat",
     "nc": "netcat-openbsd",
     "socat": "socat",

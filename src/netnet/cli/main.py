@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import netnet
-from netnet.cli import proxy
+from netnet.cli import proxy, sockopts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"netnet {netnet.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     proxy.add_to(commands)
+    sockopts.add_to(commands)
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:

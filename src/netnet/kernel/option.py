@@ -112,6 +112,11 @@ class Option(Generic[T]):
         return f"{self.name} ({self.constant})"
 
     @property
+    def group(self) -> str:
+        """What its level is about: SOCKET, TCP, IP, IPV6, UDP, PACKET, NETLINK."""
+        return self.level.split("_")[-1]
+
+    @property
     def readable(self) -> bool:
         """Whether it can be asked for."""
         return self.access is not Access.SET
@@ -170,8 +175,12 @@ class Option(Generic[T]):
         if sock.fileno() < 0:
             return ClosedError()
         code = error.errno or 0
-        why = _WHY.get(code, os.strerror(code))
-        return OSError(code, f"the option {self} cannot be {what}: {why}")
+        return OSError(code, f"the option {self} cannot be {what}: {why(code)}")
+
+
+def why(code: int) -> str:
+    """What an error number of getsockopt(2) and setsockopt(2) means."""
+    return _WHY.get(code, os.strerror(code))
 
 
 #: the first part of a constant's name → the level that it is of

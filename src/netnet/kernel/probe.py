@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from netnet.errors import OptionError
-from netnet.kernel.option import Kind, Option
+from netnet.kernel.option import Kind, Option, why
 
 _STREAM, _DATAGRAM, _RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, getattr(socket, "SOCK_RAW", 3)
 _UNIX = getattr(socket, "AF_UNIX", -1)
 _ICMP6 = getattr(socket, "IPPROTO_ICMPV6", 58)
 
-#: the first parts of the constants' names, in the order in which they are told
-LEVELS = ("SO", "TCP", "IP", "IPV6", "UDP", "PACKET", "NETLINK")
+#: the groups of options, in the order in which they are told
+GROUPS = ("SOCKET", "TCP", "IP", "IPV6", "UDP", "PACKET", "NETLINK")
 
 #: kind → the arguments of the socket that is asked
 _PLAIN: Mapping[Kind, tuple[int, int, int]] = {
@@ -94,10 +93,10 @@ def probe(option: Option[Any]) -> Probe:
             if option.constant == "SO_PEERPIDFD":
                 os.close(value)
             return Probe(option, True, value)
-    except (OSError, OptionError) as error:
-        if option.on in _PRIVILEGED and error.args and error.args[0] == errno.EPERM:
+    except OSError as error:
+        if option.on in _PRIVILEGED and error.errno == errno.EPERM:
             return Probe(option, False, reason="a socket of this kind needs a privilege (CAP_NET_RAW)")
-        return Probe(option, False, reason=getattr(error, "strerror", None) or str(error))
+        return Probe(option, False, reason=why(error.errno or 0))
 
 
 def _probe_set_only(option: Option[Any], sock: socket.socket) -> Probe:
@@ -106,11 +105,11 @@ def _probe_set_only(option: Option[Any], sock: socket.socket) -> Probe:
         sock.setsockopt(option.level_number or 0, option.number or 0, b"")
     except OSError as error:
         if error.errno == errno.ENOPROTOOPT:
-            return Probe(option, False, reason="the kernel does not have it for this kind of socket")
+            return Probe(option, False, reason=why(errno.ENOPROTOOPT))
     return Probe(option, True, reason="can only be set")
 
 
 def probe_all(table: Mapping[str, Option[Any]], wanted: Callable[[Option[Any]], bool]) -> list[Probe]:
     """Asks for every option of *table* that is *wanted*, in order of level and name."""
-    rows = sorted(table.values(), key=lambda option: (LEVELS.index(option.constant.split("_")[0]), option.name))
+    rows = sorted(table.values(), key=lambda option: (GROUPS.index(option.group), option.name))
     return [probe(option) for option in rows if wanted(option)]

@@ -26,11 +26,11 @@ class ConnectingSocket(WaitingSocket):
         plain.bind(self, to_sockaddr(address))
 
     def connect(self, address: Any, /) -> None:
-        """Connects to *address*, in the form of the socket's family, and waits until it stands. See connect(2)."""
+        """Connects to *address*, typed or in the form of the socket's family, and waits until it stands. See connect(2)."""
         try:
             code = self.connect_ex(address)
         except (TypeError, OverflowError):
-            plain.connect(self, address)  # fails in the same way, and calls it by the right name
+            plain.connect(self, to_sockaddr(address))  # fails in the same way, and calls it by the right name
             raise
         if code:
             if code == errno.EWOULDBLOCK and self._timeout:
@@ -44,6 +44,7 @@ class ConnectingSocket(WaitingSocket):
         worker = worker_or_none()
         if worker is not None:
             worker.loop.checkpoint(worker)
+        address = to_sockaddr(address)
         if family_of(self) in INET:
             address = _resolved(address, family_of(self))
         code = plain.connect_ex(self, address)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from netnet.kernel.address import Address, InetAddress, UnixAddress, parse_address
+from netnet.kernel.address import Address, InetAddress, IPv4Address, IPv6Address, UnixAddress, parse_address
 from netnet.net.resolve import Resolved, resolve
 from netnet.net.sockets import Socket
 from netnet.runtime.api import sleep
@@ -50,7 +50,7 @@ def connect(address: str | tuple[object, ...] | Address, *, source: str | None =
     if isinstance(target, UnixAddress):
         return _connect_unix(target)
     try:
-        candidates = resolve(target.host or "localhost", target.port)
+        candidates = _exact(target) or resolve(target.host or "localhost", target.port)
     except socket.gaierror as error:
         raise _named(error, f"connect to {target}") from None
     failures: list[tuple[Resolved, OSError]] = []
@@ -60,6 +60,11 @@ def connect(address: str | tuple[object, ...] | Address, *, source: str | None =
         except OSError as error:
             failures.append((candidate, error))
     raise _failed(target, failures)
+
+
+def _exact(target: InetAddress) -> list[Resolved]:
+    """What needs no look: an IP address, with its flow and scope. Nothing for a name."""
+    return [Resolved(target.family, target.sockaddr)] if isinstance(target, (IPv4Address, IPv6Address)) else []
 
 
 class _SettingUp:
@@ -93,7 +98,7 @@ def _connect_one(candidate: Resolved, source: str | None) -> Socket:
 def _connect_unix(target: UnixAddress) -> Socket:
     try:
         with _SettingUp(socket.AF_UNIX) as sock:
-            sock.connect(target.path)
+            sock.connect(target)
     except OSError as error:
         raise _failed(target, [(None, error)]) from None
     return sock
@@ -137,7 +142,7 @@ def listen(address: str | tuple[object, ...] | Address, *, backlog: int = BACKLO
             return _listen_unix(target, backlog)
         if not target.host and socket.has_dualstack_ipv6():
             return _listen_one(Resolved(socket.AF_INET6, ("::", target.port, 0, 0)), backlog, reuse_port, dual=True)
-        candidate = resolve(target.host, target.port, passive=True)[0]
+        candidate = (_exact(target) or resolve(target.host, target.port, passive=True))[0]
         return _listen_one(candidate, backlog, reuse_port, dual=False)
     except OSError as error:
         raise _named(error, f"listen on {target}") from None
@@ -160,12 +165,12 @@ def _listen_one(candidate: Resolved, backlog: int, reuse_port: bool, *, dual: bo
 def _listen_unix(target: UnixAddress, backlog: int) -> Socket:
     with _SettingUp(socket.AF_UNIX) as sock:
         try:
-            sock.bind(target.path)
+            sock.bind(target)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not _is_stale(target.path):
                 raise
             os.unlink(target.path)
-            sock.bind(target.path)
+            sock.bind(target)
         sock.listen(backlog)
     return sock
 

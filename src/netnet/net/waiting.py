@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 from netnet.errors import BusyError, ClosedError
+from netnet.kernel.numbers import number
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
 from netnet.runtime.api import sleep
@@ -42,6 +43,7 @@ INET = (int(socket.AF_INET), int(socket.AF_INET6))
 UNIX = int(getattr(socket, "AF_UNIX", -1))
 _STREAM = int(socket.SOCK_STREAM)
 _TCP = (0, int(socket.IPPROTO_TCP))
+_ULP = number("TCP_ULP")
 
 # the C class's own attributes: the Python class wraps them into enumerations, which costs a microsecond each
 family_of = _socket.socket.family.__get__
@@ -102,6 +104,14 @@ class WaitingSocket(socket.socket):
     def timeout(self) -> float | None:
         """The limit in seconds that ``settimeout`` set."""
         return self._timeout
+
+    # -- options
+
+    def setsockopt(self, level: int, optname: int, *value: Any) -> None:
+        """Sets an option by number, as in the standard class. By name: ``sock.nodelay = True``. See setsockopt(2)."""
+        plain.setsockopt(self, level, optname, *value)
+        if optname == _ULP and level == _TCP[1]:
+            self._descriptor.short_is_dry = False  # a read stops at the end of a record, then
 
     # -- the one wait loop
 
