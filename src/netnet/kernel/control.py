@@ -10,6 +10,7 @@ See cmsg(3), unix(7), ip(7), ipv6(7), udp(7), socket(7).
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -44,7 +45,8 @@ class _Owned:
         """Closes what was received and not taken. Twice is fine."""
         fds, self._fds = (self._fds, ()) if self._owned else ((), self._fds)
         for fd in fds:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # closed by its number already
+                os.close(fd)
 
     def _take(self) -> tuple[int, ...]:
         fds, self._fds = self._fds, ()
@@ -457,11 +459,7 @@ _EXTENDED = struct.Struct("@I4B2I")
 
 def _read_error(data: bytes) -> ExtendedError:
     code, origin, type, subcode, _, info, extra = _EXTENDED.unpack_from(data)
-    return ExtendedError(code, origin, type, subcode, info, extra, _offender(data[_EXTENDED.size :]))
-
-
-def _offender(data: bytes) -> InetSocketAddress | None:
-    return read_sockaddr(data)
+    return ExtendedError(code, origin, type, subcode, info, extra, read_sockaddr(data[_EXTENDED.size :]))
 
 
 def _read_destination(data: bytes) -> OriginalDestination:

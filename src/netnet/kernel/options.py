@@ -20,8 +20,9 @@ from netnet.kernel.values import (
     Credentials,
     Flag,
     Groups,
+    InetSockaddr,
     Integer,
-    Interface,
+    InterfaceIndex,
     IPv4,
     Linger,
     MemoryUse,
@@ -30,7 +31,6 @@ from netnet.kernel.values import (
     PortRange,
     Record,
     Seconds,
-    SocketAddress,
     String,
     TransmitTime,
 )
@@ -121,7 +121,7 @@ class SocketOptions:
     )
     bindtoifindex = Option(
         "SO_BINDTOIFINDEX",
-        Interface(),
+        InterfaceIndex(),
         "The same as bindtodevice, by index inside the kernel.",
         "socket(7)",
         on=Kind.INET,
@@ -936,7 +936,7 @@ class SocketOptions:
     )
     original_dst = Option(
         "SO_ORIGINAL_DST",
-        SocketAddress(),
+        InetSockaddr(),
         "Where a connection that the firewall redirected (iptables REDIRECT) was going.",
         "kernel: linux/netfilter_ipv4.h",
         on=Kind.TCP_CONNECTED,
@@ -1044,7 +1044,7 @@ class SocketOptions:
     )
     unicast_if = Option(
         "IP_UNICAST_IF",
-        Interface(network_order=True),
+        InterfaceIndex(network_order=True),
         "The interface by which what is not multicast leaves.",
         "kernel: net/ipv4/ip_sockglue.c",
         on=Kind.IPV4_DATAGRAM,
@@ -1144,7 +1144,11 @@ class SocketOptions:
         on=Kind.IPV6_DATAGRAM,
     )
     ipv6_multicast_if = Option(
-        "IPV6_MULTICAST_IF", Interface(), "The interface that multicast leaves by.", "ipv6(7)", on=Kind.IPV6_DATAGRAM
+        "IPV6_MULTICAST_IF",
+        InterfaceIndex(),
+        "The interface that multicast leaves by.",
+        "ipv6(7)",
+        on=Kind.IPV6_DATAGRAM,
     )
     ipv6_multicast_loop = Option("IPV6_MULTICAST_LOOP", Flag(), "As multicast_loop.", "ipv6(7)", on=Kind.IPV6_DATAGRAM)
     ipv6_pathmtu = Option(
@@ -1192,7 +1196,7 @@ class SocketOptions:
     )
     ipv6_unicast_if = Option(
         "IPV6_UNICAST_IF",
-        Interface(network_order=True),
+        InterfaceIndex(network_order=True),
         "As unicast_if.",
         "kernel: net/ipv6/ipv6_sockglue.c",
         on=Kind.IPV6_DATAGRAM,

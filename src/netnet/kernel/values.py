@@ -198,7 +198,7 @@ class Octets(Value[bytes]):
         return bytes(value)
 
 
-class Interface(Value[str | int | None]):
+class InterfaceIndex(Value[str | int | None]):
     """A network interface: its name, or its index; ``None``: none in particular. Reads as the name.
 
     *network_order* is how IP-level options want the index.
@@ -259,7 +259,7 @@ class IPv4(Value[str]):
             raise ValueError(f"must be an IPv4 address, as in '192.0.2.1', not {value!r}") from None
 
 
-class SocketAddress(Value[InetSocketAddress]):
+class InetSockaddr(Value[InetSocketAddress]):
     """An IP address and a port, as the kernel's ``struct sockaddr``."""
 
     says = "IPv4Address or IPv6Address"
