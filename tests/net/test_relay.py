@@ -546,7 +546,7 @@ def test_large_both_ways_at_once(backend, run, pair):
 @pytest.mark.parametrize("spliced", [False, pytest.param(True, marks=spliced_here)])
 def test_a_source_that_never_dries_gives_way_after_its_turn(run, monkeypatch, spliced):
     monkeypatch.setattr(module, "_recv_into", lambda sock, buffer: len(buffer))
-    monkeypatch.setattr(module, "_send", lambda sock, data: len(data))
+    monkeypatch.setattr(module, "_send", lambda sock, data, flags: len(data))
     monkeypatch.setattr(transfer, "_splice", lambda source, sink, count, *_: count)
 
     def main():

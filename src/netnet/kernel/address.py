@@ -198,6 +198,12 @@ class UnixAddress:
     path: str
     family: ClassVar[int] = int(getattr(socket, "AF_UNIX", -1))
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str):
+            raise AddressError(f"{self.path!r}: a UNIX path is a string")
+        if "\0" in self.path and not self.abstract:
+            raise AddressError(f"{self.path!r}: a path cannot contain a NUL character")
+
     @property
     def abstract(self) -> bool:
         """Whether it is in the abstract namespace."""

@@ -44,9 +44,7 @@ class _Owned:
     def close(self) -> None:
         """Closes what was received and not taken. Twice is fine."""
         fds, self._fds = (self._fds, ()) if self._owned else ((), self._fds)
-        for fd in fds:
-            with contextlib.suppress(OSError):  # closed by its number already
-                os.close(fd)
+        _close_all(fds)
 
     def _take(self) -> tuple[int, ...]:
         fds, self._fds = self._fds, ()
@@ -125,7 +123,15 @@ class PidFd(_Owned):
         return f"PidFd({self.fd})"
 
 
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):  # closed by its number already
+            os.close(fd)
+
+
 def _descriptor(of: Any) -> int:
+    if not isinstance(of, int) and not hasattr(of, "fileno"):
+        raise TypeError(f"a descriptor is a number or has a fileno method, not {of!r}")
     fd = of if isinstance(of, int) else of.fileno()
     if isinstance(of, bool) or not isinstance(fd, int) or not 0 <= fd < 1 << 31:
         raise ValueError(f"no open descriptor: {of!r}")
@@ -137,7 +143,8 @@ class PacketInfo:
     """By which interface (its index), and at which *address* a datagram came in; for sending: those to send from.
 
     *local* is the address of this machine that an answer would come from (IPv4, received). A received ``PacketInfo``
-    sent along with the answer has it come from where the question went to. ``IP_PKTINFO``, ``IPV6_PKTINFO``.
+    sent along with the answer has it come from where the question went to; if that was a group, from its interface.
+    ``IP_PKTINFO``, ``IPV6_PKTINFO``.
     """
 
     interface: int
@@ -318,6 +325,9 @@ def encode(control: Iterable[Control], family: int) -> list[Raw]:
 
 def _encode_one(one: Control, family: int) -> Raw:
     if isinstance(one, OtherControl):
+        if not isinstance(one.data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"{one!r} cannot be sent: its data must be bytes")
+        _packed("@ii", one, one.level, one.type)
         return one.level, one.type, bytes(one.data)
     write = _WRITERS.get(type(one))
     if write is None:
@@ -335,6 +345,8 @@ def _sendable() -> str:
 
 
 def _packed(layout: str, one: object, *values: object) -> bytes:
+    if not all(isinstance(value, (int, bytes)) for value in values):
+        raise TypeError(f"{one!r} cannot be sent: its numbers must be whole numbers")
     try:
         return struct.pack(layout, *values)
     except struct.error as error:
@@ -344,6 +356,9 @@ def _packed(layout: str, one: object, *values: object) -> bytes:
 def _write_packet_info(one: PacketInfo, v6: bool) -> tuple[tuple[int, str], bytes]:
     address = one.local or one.address
     if v6 and isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        if (mapped or address).is_multicast:  # a group cannot be sent from: the kernel picks the interface's address
+            address = ipaddress.IPv6Address("::ffff:0.0.0.0" if mapped else "::")
         return (_IP6, "IPV6_PKTINFO"), _packed("@16sI", one, address.packed, one.interface)
     if not isinstance(address, ipaddress.IPv4Address):
         raise ValueError(f"{one!r}: an address of the socket's family is needed")
@@ -395,8 +410,7 @@ def close_descriptors(raw: Iterable[Raw]) -> None:
     """Closes all descriptors that received control messages carry."""
     for level, type, data in raw:
         if level == _SOCKET and type in _CARRIERS:
-            for fd in _descriptors(data):
-                os.close(fd)
+            _close_all(fd for fd in _descriptors(data) if fd >= 0)
 
 
 def _decode_one(level: int, type: int, data: bytes) -> Control:

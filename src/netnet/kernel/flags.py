@@ -30,24 +30,29 @@ class Flags:
         """
         value = 0
         for flag in flags:
+            if not isinstance(flag, (int, str)):
+                raise TypeError(f"a flag is a name or a number, not {flag!r}")
             value |= flag if isinstance(flag, int) else self._number(flag)
-        return value
+        if not -(1 << 31) <= value < 1 << 32:
+            raise ValueError(f"flags are a number of 32 bits, not {value}")
+        return value if value < 1 << 31 else value - (1 << 32)  # a C int
 
     def of(self, flags: int | str | Iterable[str | int]) -> int:
         """The same for what a caller may pass: a number, a name, or several of them."""
-        return self(flags) if isinstance(flags, (int, str)) else self(*flags)
+        return self(*flags) if isinstance(flags, Iterable) and not isinstance(flags, str) else self(flags)
 
     def _number(self, name: str) -> int:
         key = name.lower().removeprefix(self.prefix.lower())
         try:
-            return self.numbers[key]
-        except KeyError:
+            return int(key, 16) if key.startswith("0x") else self.numbers[key]
+        except (KeyError, ValueError):
             near = difflib.get_close_matches(key, self.numbers, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.numbers)}"
             raise OptionError(f"no flag {name!r} of the {self.prefix}* flags on this system; {hint}") from None
 
     def names(self, value: int) -> tuple[str, ...]:
         """The names of the flags in *value*; what has no name comes last, as a hexadecimal number."""
+        value = value & 0xFFFFFFFF if value < 0 else value
         found = []
         for name, bit in self.numbers.items():
             if bit and value & bit == bit:

@@ -103,7 +103,7 @@ def interfaces() -> dict[str, Interface]:
         except _ChangedMeanwhile:
             continue
     else:
-        raise OSError(errno.EAGAIN, "the interfaces changed each time they were asked for")
+        raise OSError(errno.EBUSY, "the interfaces changed each time they were asked for")
     addresses: dict[int, list[InterfaceAddress]] = {}
     for index, address in filter(None, map(_address, found)):
         addresses.setdefault(index, []).append(address)
@@ -178,7 +178,15 @@ def _link(body: bytes) -> tuple[int, str, InterfaceFlags, int, str]:
     has = _attributes(body[_LINK.size :])
     name = has.get(3, b"").rstrip(b"\0").decode(errors="surrogateescape")
     mtu = int.from_bytes(has.get(4, b""), sys.byteorder)
-    ethernet_like = hardware_type not in (512, 768, 769, 776, 778, 65534)  # PPP, tunnels: what stands there is no MAC
+    ethernet_like = hardware_type not in (
+        512,
+        768,
+        769,
+        776,
+        778,
+        823,
+        65534,
+    )  # PPP, tunnels: what stands there is no MAC
     return index, name, InterfaceFlags(flags), mtu, has.get(1, b"").hex(":") if ethernet_like else ""
 
 

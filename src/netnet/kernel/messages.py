@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from netnet.kernel.address import SocketAddress, from_sockaddr
 from netnet.kernel.control import Control, ExtendedError, PidFd, Rights, decode, encode
 from netnet.kernel.flags import MSG
+from netnet.kernel.numbers import number
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -23,6 +25,9 @@ CONTROL_BYTES = 2048
 
 #: an IP datagram cannot be larger
 DATAGRAM_BYTES_MAX = 65535
+
+_INT_MAX = 2**31 - 1
+_RIGHTS = number("SCM_RIGHTS")
 
 _TRUNC = MSG.numbers.get("trunc", 0)
 _CTRUNC = MSG.numbers.get("ctrunc", 0)
@@ -112,11 +117,15 @@ class Message:
 
 
 def receive(sock: socket.socket, size: int, control_bytes: int, flags: int) -> Message:
-    """One recvmsg(2) of at most *size* bytes. With flag ``trunc`` the message's ``size`` is the datagram's own."""
+    """One recvmsg(2) of at most *size* bytes. With flag ``trunc`` the message's ``size`` is the datagram's own; a stream
+    throws so many bytes away, and there is no data."""
+    if not 0 <= size <= sys.maxsize or not 0 <= control_bytes <= _INT_MAX:
+        raise ValueError(f"sizes must be from 0 to what there is memory for, not {size} and {control_bytes}")
     if flags & _TRUNC:  # then the kernel tells a size beyond the buffer, which must not be taken for bytes in it
         buffer = bytearray(size)
         message = receive_into(sock, [buffer], control_bytes, flags)
-        message.data = bytes(memoryview(buffer)[: message.size])
+        if sock.type != socket.SOCK_STREAM:  # of a stream, it throws the bytes away
+            message.data = bytes(memoryview(buffer)[: message.size])
         return message
     data, control, told, address = socket.socket.recvmsg(sock, size, control_bytes, flags | _CLOEXEC)
     return _message(sock, data, len(data), control, told, address)
@@ -124,6 +133,8 @@ def receive(sock: socket.socket, size: int, control_bytes: int, flags: int) -> M
 
 def receive_into(sock: socket.socket, buffers: Iterable[WriteableBuffer], control_bytes: int, flags: int) -> Message:
     """The same, scattered into *buffers*."""
+    if not 0 <= control_bytes <= _INT_MAX:
+        raise ValueError(f"the size of control messages must be from 0 to {_INT_MAX}, not {control_bytes}")
     size, control, told, address = socket.socket.recvmsg_into(sock, buffers, control_bytes, flags | _CLOEXEC)
     return _message(sock, b"", size, control, told, address)
 
@@ -151,7 +162,7 @@ def prepared(
     """
     buffers = [data] if isinstance(data, (bytes, bytearray, memoryview)) else _buffers(data)
     control = tuple(control)
-    rights = any(isinstance(one, Rights) for one in control)
+    rights = any(isinstance(one, Rights) or getattr(one, "type", 0) == _RIGHTS for one in control)
     if rights and sock.type == socket.SOCK_STREAM and not any(memoryview(one).nbytes for one in buffers):
         raise ValueError("on a stream, descriptors need at least one byte to travel with")
     return buffers, encode(control, sock.family)

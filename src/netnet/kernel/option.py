@@ -59,6 +59,7 @@ _WHY: Mapping[int, str] = {
     errno.ENOPROTOOPT: "the kernel does not have it for this kind of socket",
     errno.EOPNOTSUPP: "the kernel does not have it for this kind of socket",
     errno.EPERM: "it needs a privilege (CAP_NET_ADMIN, CAP_NET_RAW)",
+    errno.EACCES: "it needs a privilege (CAP_NET_ADMIN)",
     errno.EINVAL: "the kernel takes no such value, or not in this state of the socket",
     errno.EDOM: "the kernel takes no such value: out of range",
     errno.ENODEV: "there is no such interface",
@@ -66,7 +67,7 @@ _WHY: Mapping[int, str] = {
     errno.EISCONN: "the socket is connected already",
     errno.EBUSY: "the socket or another one is using it already",
     errno.ERANGE: "there is more of it than Python's getsockopt can take",
-    errno.ENOENT: "there is nothing of that name, or nothing to tell",
+    errno.ENOENT: "there is nothing of that name (perhaps a kernel module is missing), or nothing to tell",
 }
 
 
@@ -160,7 +161,8 @@ class Option(Generic[T]):
         try:
             data = self.value.encode(value)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"the option {self} {error}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"the option {self} {error}") from None
         try:
             sock.setsockopt(level, this, data)
         except OSError as error:

@@ -1,4 +1,5 @@
-"""Every socket option, one row each. ``SocketOptions`` is the table and, as part of ``Socket``, the typed properties.
+"""The socket options, one row each: all that are values, not those that hand over programs, rings, keys or headers.
+``SocketOptions`` is the table and, as part of ``Socket``, the typed properties.
 
 A name is the constant's in lower case without ``SO_``, ``TCP_`` and ``IP_``; the other prefixes stay. The documentation
 page ``docs/options.md`` and ``netnet sockopts`` are made from these rows. How a row is read and set: ``option``; how a
@@ -148,7 +149,7 @@ class SocketOptions:
         source="socket(7)",
         meaning="A number that no other socket has as long as the system runs.")
     debug = Option("SO_DEBUG", Flag(), on=Kind.ANY, source="socket(7)",
-        meaning="The kernel records debugging information.")
+        meaning="The kernel records debugging information; needs a privilege.")
     domain = Option("SO_DOMAIN", Integer(), on=Kind.ANY, access=_READ, kernels="Linux 2.6.32", source="socket(7)",
         meaning="The address family.")
     dontroute = Option("SO_DONTROUTE", Flag(), on=Kind.INET, source="socket(7)",
@@ -199,7 +200,7 @@ class SocketOptions:
         meaning="Where MSG_PEEK begins; it moves on by what was peeked at. -1: always at the front.")
     peercred = Option("SO_PEERCRED", Record(Credentials, "@iII"), on=Kind.UNIX_CONNECTED, access=_READ,
         kernels="Linux", source="unix(7)",
-        meaning="Who connected, or made the pair: process, user and group at that time.")
+        meaning="Who connected, or made the pair: process, user and group at that time; (0, -1, -1) in 32 bits without a peer.")
     peergroups = Option("SO_PEERGROUPS", Groups(), on=Kind.UNIX_CONNECTED, access=_READ, kernels="Linux 4.13",
         source="unix(7)",
         meaning="The supplementary groups of who connected.")
@@ -210,7 +211,7 @@ class SocketOptions:
     peersec = Option("SO_PEERSEC", String(1024), on=Kind.UNIX_CONNECTED, access=_READ, kernels="Linux 2.6.2",
         source="unix(7)",
         meaning="The security label of who connected, where the kernel has labels.")
-    prefer_busy_poll = Option("SO_PREFER_BUSY_POLL", Flag(), on=Kind.INET, access=_SET, kernels="Linux 5.11",
+    prefer_busy_poll = Option("SO_PREFER_BUSY_POLL", Flag(), on=Kind.INET, kernels="Linux 5.11",
         source="kernel: networking/napi.rst",
         meaning="The device's queue is handled by busy polling rather than by interrupts.")
     priority = Option("SO_PRIORITY", _count(), on=Kind.ANY, kernels="Linux", source="socket(7)",
@@ -320,7 +321,7 @@ class SocketOptions:
         source="tcp(7)",
         meaning="How long a closed connection waits in state FIN-WAIT-2 for the peer's end; -1: not at all.")
     maxseg = Option("TCP_MAXSEG", Integer(_BYTES, low=0, high=65535), on=Kind.TCP, source="tcp(7)",
-        meaning="The largest segment. Before connecting it reads as a default, not as what was set.")
+        meaning="The largest segment. Before connecting, older kernels read it as a default.")
     nodelay = Option("TCP_NODELAY", Flag(), on=Kind.TCP, source="tcp(7)",
         meaning="Small segments leave at once, without waiting for an acknowledgement (Nagle's algorithm off).")
     notsent_lowat = Option("TCP_NOTSENT_LOWAT", Integer(_BYTES, low=0), on=Kind.TCP, kernels="Linux 3.12, macOS",
@@ -347,7 +348,7 @@ class SocketOptions:
         meaning="The headers of the connection's first packet, if the listener kept it; can be read once.")
     syncnt = Option("TCP_SYNCNT", Integer("packets", low=1, high=127), on=Kind.TCP, kernels="Linux", source="tcp(7)",
         meaning="How often a connection attempt is repeated before it is given up.")
-    tcp_timestamp = Option("TCP_TIMESTAMP", Integer(low=0), on=Kind.TCP, access=_READ, kernels="Linux 3.9",
+    tcp_timestamp = Option("TCP_TIMESTAMP", Integer(low=0), on=Kind.TCP, kernels="Linux 3.9",
         source="kernel: linux/tcp.h",
         meaning="The clock of the TCP time stamps; can be set in repair mode.")
     thin_linear_timeouts = Option("TCP_THIN_LINEAR_TIMEOUTS", Flag(), on=Kind.TCP, kernels="Linux 2.6.34",
@@ -408,6 +409,9 @@ class SocketOptions:
     original_dst = Option("SO_ORIGINAL_DST", InetSockaddr(), on=Kind.TCP_CONNECTED, level="SOL_IP", access=_READ,
         kernels="Linux 2.4", source="kernel: linux/netfilter_ipv4.h",
         meaning="Where a connection that the firewall redirected (iptables REDIRECT) was going.")
+    ipv6_original_dst = Option("IP6T_SO_ORIGINAL_DST", InetSockaddr(), on=Kind.IPV6_CONNECTED, level="SOL_IPV6",
+        access=_READ, kernels="Linux 3.7", source="kernel: linux/netfilter_ipv6/ip6_tables.h",
+        meaning="As original_dst.")
     passsec_ip = Option("IP_PASSSEC", Flag(), on=Kind.IPV4_DATAGRAM, kernels="Linux 2.6.17", source="ip(7)",
         meaning="Each datagram comes with its sender's security label.")
     pktinfo = Option("IP_PKTINFO", Flag(), on=Kind.IPV4_DATAGRAM, kernels="Linux 2.2", source="ip(7)",
@@ -430,7 +434,7 @@ class SocketOptions:
         meaning="Each datagram comes with its time to live.")
     retopts = Option("IP_RETOPTS", Flag(), on=Kind.IPV4_DATAGRAM, source="ip(7)",
         meaning="Each datagram comes with its IP options as a reply would need them.")
-    router_alert = Option("IP_ROUTER_ALERT", Flag(), on=Kind.IPV4_RAW, access=_SET, kernels="Linux 2.2",
+    router_alert = Option("IP_ROUTER_ALERT", Flag(), on=Kind.IPV4_RAW, kernels="Linux 2.2",
         source="ip(7)",
         meaning="Packets to be forwarded that carry the router alert option come to this socket.")
     tos = Option("IP_TOS", _TO_255, on=Kind.IPV4, source="ip(7)",
@@ -502,9 +506,9 @@ class SocketOptions:
     ipv6_recvorigdstaddr = Option("IPV6_RECVORIGDSTADDR", Flag(), on=Kind.IPV6_DATAGRAM, kernels="Linux 2.6.37",
         source="ip(7)",
         meaning="As recvorigdstaddr.")
-    ipv6_router_alert = Option("IPV6_ROUTER_ALERT", Integer(low=-1, high=65535), on=Kind.IPV6_RAW, access=_SET,
+    ipv6_router_alert = Option("IPV6_ROUTER_ALERT", Integer(low=-1, high=65535), on=Kind.IPV6_RAW,
         kernels="Linux", source="ipv6(7)",
-        meaning="Packets with a router alert of this value come to this socket; -1: none.")
+        meaning="Packets with a router alert of this value come to this socket; -1: none. Sockets of IPPROTO_RAW only.")
     ipv6_router_alert_isolate = Option("IPV6_ROUTER_ALERT_ISOLATE", Flag(), on=Kind.IPV6, kernels="Linux 5.2",
         source="kernel: linux/in6.h",
         meaning="Router alerts of other network namespaces do not come to this socket.")

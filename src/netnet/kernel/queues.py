@@ -9,7 +9,6 @@ import termios
 
 from netnet.kernel.numbers import number
 
-_OUTQ = number("SIOCOUTQ")
 _OUTQ_UNSENT = number("SIOCOUTQNSD")
 _ATMARK = number("SIOCATMARK") or 0x40047307  # BSD and macOS: _IOR('s', 7, int)
 
@@ -20,13 +19,15 @@ def _ask(fd: int, request: int) -> int:
 
 
 def pending_bytes(fd: int) -> int:
-    """How many bytes can be received now; of a datagram socket: those of the next datagram. See tcp(7), ``FIONREAD``."""
+    """How many bytes can be received now; of a datagram socket: those of the next datagram,
+    but of UNIX sequenced-packet sockets those of all packets. See tcp(7), ``FIONREAD``.
+    """
     return _ask(fd, termios.FIONREAD)
 
 
 def unsent_bytes(fd: int) -> int:
     """How many bytes were sent but not acknowledged (TCP), or not received (UNIX, as memory). See tcp(7), ``SIOCOUTQ``."""
-    return _ask(fd, _OUTQ if _OUTQ is not None else termios.TIOCOUTQ)
+    return _ask(fd, termios.TIOCOUTQ)
 
 
 def unwritten_bytes(fd: int) -> int:

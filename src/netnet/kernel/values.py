@@ -7,7 +7,6 @@ fit. What the kernel thinks of a value that fits is the kernel's to say.
 from __future__ import annotations
 
 import enum
-import math
 import socket
 import struct
 import sys
@@ -129,9 +128,10 @@ class Seconds(Value[float]):
     def encode(self, value: float) -> bytes:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"must be a number of seconds, not {value!r}")
-        if not math.isfinite(value) or not 0 <= value <= 2**31 - 1:
+        if not 0 <= value <= 2**31 - 1:  # nor NaN
             raise ValueError(f"must be a number of seconds from 0 (no limit) to {2**31 - 1}, not {value}")
-        microseconds = math.ceil(value * 1e6 - 1e-3)  # never 0 for what is more than none: that is no limit
+        # rounded, but never to 0 what is more than none: that is no limit
+        microseconds = max(round(value * 1e6), 1) if value else 0
         return self._timeval.pack(*divmod(microseconds, 1_000_000))
 
 
@@ -255,7 +255,7 @@ class IPv4(Value[str]):
             raise TypeError(f"must be an IPv4 address as a string, not {value!r}")
         try:
             return socket.inet_pton(socket.AF_INET, value)
-        except OSError:
+        except (OSError, ValueError):
             raise ValueError(f"must be an IPv4 address, as in '192.0.2.1', not {value!r}") from None
 
 
@@ -357,7 +357,8 @@ class Record(Value[R]):
         return self.record._make(values)  # type: ignore[attr-defined,no-any-return]
 
     def encode(self, value: R) -> bytes:
-        if not isinstance(value, tuple) or len(value) != len(_fields(self.record)):
+        fits = isinstance(value, tuple) and len(value) == len(_fields(self.record))
+        if not fits or not all(isinstance(one, int) for one in value):
             raise TypeError(f"must be {self.says}, not {value!r}")
         try:
             return self.layout.pack(*value)

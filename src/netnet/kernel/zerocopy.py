@@ -39,7 +39,7 @@ class ZeroCopyLedger:
     def __init__(self, sock: socket.socket) -> None:
         """Raises ``OSError`` or ``OptionError`` where the socket cannot do it: TCP and UDP can, on Linux."""
         self._sock = sock
-        self._flag = MSG("zerocopy")
+        self._flag = MSG("zerocopy", "nosignal")
         find_option("zerocopy").set(sock, True)
         self._next = 0
         self._held: OrderedDict[int, memoryview] = OrderedDict()

@@ -23,6 +23,7 @@ class ConnectingSocket(WaitingSocket):
 
     def bind(self, address: Any, /) -> None:
         """Gives the socket an address of this machine: a typed one, or in the form of the socket's family. See bind(2)."""
+        self._open()
         plain.bind(self, to_sockaddr(address))
 
     def connect(self, address: Any, /) -> None:

@@ -15,7 +15,7 @@ from netnet.kernel.address import SocketAddress, from_sockaddr, to_sockaddr
 from netnet.kernel.control import RIGHTS_MAX, Control, Rights
 from netnet.kernel.flags import MSG
 from netnet.kernel.messages import CONTROL_BYTES, Message, checked_fds, prepared, receive, receive_into
-from netnet.net.waiting import DONTWAIT, UNIX, WaitingSocket, family_of, plain
+from netnet.net.waiting import DONTWAIT, INET, NOSIGNAL, UNIX, WaitingSocket, family_of, plain
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.worker import worker_or_none
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 WhichFlags = int | str | Iterable[str]
 
 TRUNC = getattr(socket, "MSG_TRUNC", 0)
+WAITALL = getattr(socket, "MSG_WAITALL", 0)
+
+
+#: the others ignore ``MSG_ERRQUEUE``, and would receive instead
+_WITH_ERROR_QUEUE = (*INET, int(getattr(socket, "AF_PACKET", -1)), int(getattr(socket, "AF_CAN", -1)))
 
 
 class MessagingSocket(WaitingSocket):
@@ -35,12 +40,41 @@ class MessagingSocket(WaitingSocket):
 
     # -- as in the standard class
 
+    def _recv_all(self, view: memoryview, flags: int) -> int:
+        """``MSGWAITALL``: the descriptor does not block, so the waiting for the rest is ours."""
+        if self.type != socket.SOCK_STREAM or self._timeout == 0 or flags & DONTWAIT:
+            return self._cooperate(READABLE, plain.recv_into, view, len(view), flags, flags=flags)
+        rest = flags & ~WAITALL
+        done = 0
+        until = self._until()
+        while done < len(view):
+            try:
+                count = self._cooperate(READABLE, plain.recv_into, view[done:], 0, rest, flags=rest, until=until)
+            except OSError:
+                if not done:
+                    raise
+                break  # as the kernel does: what there is, and the error the next time
+            except BaseException as error:
+                error.bytes_received = done  # type: ignore[attr-defined]
+                raise
+            done += count
+            if not count or rest & socket.MSG_PEEK:
+                break
+        return done
+
+    def _insists(self, flags: int) -> bool:
+        """Whether ``MSG_WAITALL`` is asked for, and means something: on a stream, in a call that may wait."""
+        return bool(flags & WAITALL) and self.type == socket.SOCK_STREAM and self._timeout != 0 and not flags & DONTWAIT
+
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receives a datagram (or bytes) and its sender's address. See recvfrom(2)."""
         if flags & TRUNC:
             buffer = bytearray(bufsize)
             count, address = self._cooperate(READABLE, plain.recvfrom_into, buffer, 0, flags, flags=flags)
             return whole(buffer, count), address
+        if self._insists(flags):
+            buffer = bytearray(bufsize)
+            return bytes(memoryview(buffer)[: self._recv_all(memoryview(buffer), flags)]), None
         return self._cooperate(READABLE, plain.recvfrom, bufsize, flags, flags=flags)
 
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
@@ -55,16 +89,45 @@ class MessagingSocket(WaitingSocket):
                 buffer = bytearray(bufsize)
                 count, *rest = self.recvmsg_into([buffer], ancbufsize, flags)
                 return whole(buffer, count), *rest
+            if self._insists(flags):
+                buffer = bytearray(bufsize)
+                count, *rest = self.recvmsg_into([buffer], ancbufsize, flags)
+                return bytes(memoryview(buffer)[:count]), *rest
             return self._cooperate(READABLE, plain.recvmsg, bufsize, ancbufsize, flags, flags=flags)
 
         def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
             """As ``recvmsg``, scattered into several buffers."""
-            return self._cooperate(READABLE, plain.recvmsg_into, list(buffers), ancbufsize, flags, flags=flags)
+            views = list(buffers)
+            if not self._insists(flags):
+                return self._cooperate(READABLE, plain.recvmsg_into, views, ancbufsize, flags, flags=flags)
+            once = flags & ~WAITALL
+            count, *rest = self._cooperate(READABLE, plain.recvmsg_into, views, ancbufsize, once, flags=once)
+            if count and not rest[0]:  # what comes with control messages is a message of its own
+                count += self._recv_rest(views, count, flags)
+            return count, *rest
+
+        def _recv_rest(self, buffers: list[Any], count: int, flags: int) -> int:
+            """Fills the buffers behind the first *count* bytes; returns how many came."""
+            came = 0
+            for buffer in buffers:
+                view = memoryview(buffer).cast("B")
+                skipped = min(count, len(view))
+                count -= skipped
+                if skipped < len(view):
+                    got = self._recv_all(view[skipped:], flags)
+                    came += got
+                    if skipped + got < len(view):
+                        break
+            return came
 
     def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
         if args and type(args[-1]) is not tuple:
             args = (*args[:-1], to_sockaddr(args[-1]))
+        if len(args) == 2:
+            args = (args[0] | NOSIGNAL, args[1])
+        elif len(args) == 1:
+            args = (NOSIGNAL, args[0])
         return self._send_datagram(plain.sendto, data, *args, flags=args[0] if len(args) == 2 else 0, aimed=True)
 
     if hasattr(plain, "sendmsg"):
@@ -72,7 +135,8 @@ class MessagingSocket(WaitingSocket):
         def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
             """Sends several buffers and control messages as one; returns how many bytes. See sendmsg(2)."""
             buffers, ancdata = list(buffers), list(ancdata)
-            rest = (flags,) if address is None else (flags, address)
+            flags |= NOSIGNAL
+            rest = (flags,) if address is None else (flags, to_sockaddr(address))
             return self._send_datagram(plain.sendmsg, buffers, ancdata, *rest, flags=flags, aimed=address is not None)
 
     def _send_datagram(self, call: Callable[..., int], *args: Any, flags: int, aimed: bool) -> int:
@@ -108,7 +172,7 @@ class MessagingSocket(WaitingSocket):
         ``OSError``; ``TypeError`` and ``ValueError`` for control messages that cannot be sent. See sendmsg(2), cmsg(3).
         """
         buffers, raw = prepared(self, data, control)
-        number = MSG.of(flags)
+        number = MSG.of(flags) | NOSIGNAL
         rest = (number,) if address is None else (number, to_sockaddr(address))
         return self._send_datagram(plain.sendmsg, buffers, raw, *rest, flags=number, aimed=address is not None)
 
@@ -121,7 +185,12 @@ class MessagingSocket(WaitingSocket):
         Switches tasks while there is nothing. Raises ``OSError``, ``ValueError`` for negative sizes. See recvmsg(2).
         """
         number = MSG.of(flags)
-        return self._cooperate(READABLE, receive, size, control_size, number, flags=number)
+        message = self._cooperate(READABLE, receive, size, control_size, number, flags=number)
+        if message.size < size and message.data and not message.control and self._insists(number):
+            rest = bytearray(size - message.size)
+            message.data += memoryview(rest)[: self._recv_all(memoryview(rest), number)]
+            message.size = len(message.data)
+        return message
 
     def receive_message_into(
         self, buffers: Iterable[WriteableBuffer], *, control_size: int = CONTROL_BYTES, flags: WhichFlags = 0
@@ -134,8 +203,11 @@ class MessagingSocket(WaitingSocket):
         """Takes an entry off the error queue: ``message.error`` says what went wrong, ``message.data`` holds at most
         *size* bytes of what was sent then, ``message.address`` where to. ``None`` when the queue is empty.
 
-        Never waits. Entries come where ``recverr``, ``timestamping`` or ``zerocopy`` is set. See ip(7), ``IP_RECVERR``.
+        Never waits. Sockets that have no such queue (UNIX, netlink) have nothing in it.
+        Entries come where ``recverr``, ``timestamping`` or ``zerocopy`` is set. See ip(7), ``IP_RECVERR``.
         """
+        if self._open() >= 0 and family_of(self) not in _WITH_ERROR_QUEUE:
+            return None
         try:
             return receive(self, size, CONTROL_BYTES, MSG("errqueue", "dontwait"))
         except BlockingIOError:
@@ -158,6 +230,8 @@ class MessagingSocket(WaitingSocket):
         Raises ``OSError`` (``EMSGSIZE``) where data or descriptors were truncated, or more came than *max_fds*: then all
         that came are closed. ``(b"", [])`` when the peer has finished. Switches tasks while there is nothing.
         """
+        if max_fds < 0:
+            raise ValueError(f"a number of descriptors cannot be negative: {max_fds}")
         with self.receive_message(size, flags=flags) as message:
             fds = checked_fds(message)
             if len(fds) > max_fds:
@@ -166,15 +240,19 @@ class MessagingSocket(WaitingSocket):
                 raise OSError(errno.EMSGSIZE, f"{len(fds)} descriptors came, at most {max_fds} were wanted; all closed")
             return message.data, fds
 
+    def _typed(self, ask: Callable[[], Any]) -> SocketAddress:
+        self._open()
+        return from_sockaddr(family_of(self), ask())
+
     @property
     def local_address(self) -> SocketAddress:
         """The socket's own address, typed. Raises ``OSError``. See getsockname(2)."""
-        return from_sockaddr(family_of(self), self.getsockname())
+        return self._typed(self.getsockname)
 
     @property
     def peer_address(self) -> SocketAddress:
         """The peer's address, typed. Raises ``OSError`` (``ENOTCONN``). See getpeername(2)."""
-        return from_sockaddr(family_of(self), self.getpeername())
+        return self._typed(self.getpeername)
 
 
 def whole(buffer: bytearray, count: int) -> bytes:

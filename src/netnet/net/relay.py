@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING, Final
 from netnet.errors import BusyError, UsageError
 from netnet.kernel.transfer import SPLICE, Pipe, cannot, pipes
 from netnet.net.sockets import Socket, landing_buffer
+from netnet.net.waiting import NOSIGNAL, type_of
 from netnet.poller.contract import READABLE, WRITABLE
+from netnet.runtime.clock import checked_seconds
 from netnet.runtime.task import log
 from netnet.runtime.worker import Worker, current_worker
 
@@ -125,7 +127,7 @@ class _Direction:
         pending = self.pending
         if pending is not None:
             try:
-                sent = _send(self.sink, pending)
+                sent = _send(self.sink, pending, NOSIGNAL)
             except BlockingIOError:
                 sent = 0
             self.moved += sent
@@ -172,7 +174,7 @@ class _Direction:
             if not count:
                 return True
             try:
-                sent = _send(sink, buffer if count == size else memoryview(buffer)[:count])
+                sent = _send(sink, buffer if count == size else memoryview(buffer)[:count], NOSIGNAL)
             except BlockingIOError:
                 sent = 0
             self.moved += sent
@@ -359,6 +361,13 @@ class Relay:
             self._timer = self.loop.timers.add(due, self._look)
 
 
+def _silence(seconds: float) -> float:
+    seconds = checked_seconds(seconds)
+    if seconds < 0:
+        raise ValueError(f"a silence cannot be shorter than nothing: {seconds} s")
+    return seconds
+
+
 def start_relay(
     a: Socket,
     b: Socket,
@@ -380,6 +389,13 @@ def start_relay(
             raise BusyError("a task waits for a socket that is to be relayed")
     if a is b:
         raise UsageError("a socket cannot be relayed to itself")
+    for sock in (a, b):
+        if type_of(sock) != socket.SOCK_STREAM:
+            raise UsageError(
+                f"a relay joins streams; a datagram socket has no end, and cannot be one of them: {sock!r}"
+            )
+    linger_seconds = _silence(linger_seconds)
+    idle_seconds = None if idle_seconds is None else _silence(idle_seconds)
     relay = Relay(loop, a, b, linger_seconds, idle_seconds, done)
     relay.start()
     return relay

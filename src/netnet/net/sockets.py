@@ -29,9 +29,9 @@ from netnet.kernel import queues
 from netnet.kernel.multicast import Multicast
 from netnet.kernel.options import SocketOptions, find_option
 from netnet.net.connecting import ConnectingSocket
-from netnet.net.messaging import TRUNC, MessagingSocket, whole
+from netnet.net.messaging import TRUNC, WAITALL, MessagingSocket, whole
 from netnet.net.transfer import TransferringSocket
-from netnet.net.waiting import DONTWAIT, family_of, plain, proto_of, type_of
+from netnet.net.waiting import NOSIGNAL, family_of, plain, proto_of, type_of
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.worker import worker_or_none
 
@@ -45,8 +45,6 @@ _send = plain.send
 #: so much a chunk of ``for chunk in sock`` has at most, and one ``recv`` takes from the allocator
 CHUNK_BYTES = 65536
 _ALLOCATE_MAX = 128 * 1024 - 64
-
-_WAITALL = getattr(socket, "MSG_WAITALL", 0)
 
 #: where large receives land first; one a thread, since no task switch comes between receiving and copying out
 _landing = threading.local()
@@ -115,7 +113,7 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
         bufsize = operator.index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        if flags & (_WAITALL | TRUNC):
+        if flags & (WAITALL | TRUNC):
             buffer = bytearray(bufsize)
             if flags & TRUNC:
                 return whole(buffer, self._cooperate(READABLE, _recv_into, buffer, 0, flags, flags=flags))
@@ -144,28 +142,6 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
         descriptor = self._descriptor
         if count < asked and descriptor.short_is_dry and not flags and self._timeout != 0:
             descriptor.readable = False
-
-    def _recv_all(self, view: memoryview, flags: int) -> int:
-        """``MSG_WAITALL``: the descriptor does not block, so the waiting for the rest is ours."""
-        if self.type != socket.SOCK_STREAM or self._timeout == 0 or flags & DONTWAIT:
-            return self._cooperate(READABLE, _recv_into, view, len(view), flags, flags=flags)
-        rest = flags & ~_WAITALL
-        done = 0
-        until = self._until()
-        while done < len(view):
-            try:
-                count = self._cooperate(READABLE, _recv_into, view[done:], 0, rest, flags=rest, until=until)
-            except OSError:
-                if not done:
-                    raise
-                break  # as the kernel does: what there is, and the error the next time
-            except BaseException as error:
-                error.bytes_received = done  # type: ignore[attr-defined]
-                raise
-            done += count
-            if not count or rest & socket.MSG_PEEK:
-                break
-        return done
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receives into *buffer*, at most *nbytes* (0: its size); returns how many bytes. See recv(2)."""
@@ -206,7 +182,7 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
         return count
 
     def _recv_into_any(self, buffer: WriteableBuffer, nbytes: int, flags: int) -> int:
-        if flags & _WAITALL:
+        if flags & WAITALL:
             view = memoryview(buffer).cast("B")
             return self._recv_all(view[:nbytes] if nbytes else view, flags)
         asked = _asked(buffer, nbytes)
@@ -217,8 +193,12 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
         return count
 
     def __iter__(self) -> Iterator[bytes]:
-        """The chunks that come in, as they come, at most 64 KiB each, until the peer has finished."""
-        while chunk := self.recv(CHUNK_BYTES):
+        """The chunks that come in, as they come, at most 64 KiB each, until the peer has finished.
+
+        Of a datagram socket, the datagrams, for ever: an empty one is no end.
+        """
+        endless = type_of(self) == socket.SOCK_DGRAM
+        while (chunk := self.recv(CHUNK_BYTES)) or endless:
             yield chunk
 
     # -- sending
@@ -229,13 +209,13 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
         home = descriptor.home
         credit = home.credit
         if not credit or flags or not descriptor.writable:
-            return self._cooperate(WRITABLE, _send, data, flags, flags=flags)
+            return self._cooperate(WRITABLE, _send, data, flags | NOSIGNAL, flags=flags)
         home.credit = credit - 1
         try:
-            return _send(self, data)
+            return _send(self, data, NOSIGNAL)
         except BlockingIOError:
             descriptor.writable = False
-            return self._cooperate(WRITABLE, _send, data)
+            return self._cooperate(WRITABLE, _send, data, NOSIGNAL)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Sends all of *data*, waiting as often as needed.
@@ -251,7 +231,7 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
             return
         home.credit = credit - 1
         try:
-            sent = _send(self, data)
+            sent = _send(self, data, NOSIGNAL)
         except BlockingIOError:
             sent = 0
             descriptor.writable = False
@@ -267,7 +247,7 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
             while True:
                 if sent and descriptor.short_is_dry:
                     descriptor.writable = False
-                sent += self._cooperate(WRITABLE, _send, view[sent:], flags, flags=flags, until=until)
+                sent += self._cooperate(WRITABLE, _send, view[sent:], flags | NOSIGNAL, flags=flags, until=until)
                 if sent >= len(view):
                     return
                 if worker is not None and descriptor.sender is None and not descriptor.shared:

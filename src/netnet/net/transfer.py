@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from netnet.errors import ClosedError
 from netnet.kernel.transfer import Moved, Pipe, Stop, cannot, pipes, send_file
 from netnet.kernel.zerocopy import ZeroCopyLedger
-from netnet.net.waiting import WaitingSocket, plain
+from netnet.net.waiting import NOSIGNAL, WaitingSocket, plain
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.foreign import wait_writable
 
@@ -151,7 +151,7 @@ class ZeroCopy(ZeroCopyLedger):
             if error.errno != errno.ENOBUFS:
                 raise
         self.notices()
-        return plain.send(sock, view)
+        return plain.send(sock, view, NOSIGNAL)
 
     def wait(self) -> None:
         """Waits until the kernel has given everything back. Switches tasks. Raises ``TimeoutError``, ``OSError``.

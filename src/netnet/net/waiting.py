@@ -36,6 +36,8 @@ plain = socket.socket
 _set_plain_timeout = plain.settimeout
 
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
+#: a broken connection is an error, whatever the program does about SIGPIPE
+NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 #: urgent data and the error queue: readiness is not about them, and the kernel never waits for them
 _AT_ONCE = getattr(socket, "MSG_OOB", 0) | getattr(socket, "MSG_ERRQUEUE", 0)
@@ -141,7 +143,11 @@ class WaitingSocket(socket.socket):
         if until is None:
             until = self._until()
         if worker is None:
-            return self._block(side, until, call, args)
+            try:
+                return self._block(side, until, call, args)
+            except OSError as error:
+                self._raise_if_closed(error)
+                raise
         worker.loop.checkpoint(worker)
         if side == WRITABLE:
             descriptor.check_sender(worker)
@@ -210,11 +216,13 @@ class WaitingSocket(socket.socket):
         """Another socket for the same connection, with a descriptor of its own, not inherited by child programs."""
         copy = super().dup()
         copy.settimeout(self._timeout)
+        self._descriptor.twins = copy._descriptor.twins = True
         return copy
 
     def detach(self) -> int:
         """Gives up the descriptor and returns it; the socket counts as closed. It blocks again, if the socket did.
 
+        Where the socket was duplicated (``dup``) it stays non-blocking, since the duplicate would block with it.
         Raises ``BusyError`` while a task waits for the socket.
         """
         descriptor = self._descriptor
@@ -224,7 +232,9 @@ class WaitingSocket(socket.socket):
         fd = super().detach()
         descriptor.fd = -1
         worker = worker_or_none()
-        if fd >= 0 and (worker is None or fd not in worker.loop.descriptors):  # else another socket object has it, too
+        if (
+            fd >= 0 and not descriptor.twins and (worker is None or fd not in worker.loop.descriptors)
+        ):  # else another socket object has it, too
             with contextlib.suppress(OSError):  # closed behind our back
                 os.set_blocking(fd, self._timeout is None)
         return fd

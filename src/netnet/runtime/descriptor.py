@@ -85,6 +85,7 @@ class Descriptor:
         "shared",
         "short_is_dry",
         "timed",
+        "twins",
         "writable",
         "writer",
     )
@@ -103,6 +104,8 @@ class Descriptor:
         #: several tasks may wait for one side of it: a listener, a datagram socket
         self.shared = not stream
         self.timed = False
+        #: other descriptors stand for the same open socket, and share its blocking mode
+        self.twins = False
         #: the task that is in the middle of a message
         self.sender: Worker | None = None
 
