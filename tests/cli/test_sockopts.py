@@ -99,7 +99,7 @@ def test_lines_fit_the_terminal():
         assert process.returncode == 0
     lines = out.decode().splitlines()
     assert max(map(len, lines)) <= 80
-    assert any(line.endswith("…") for line in lines)
+    assert any(line.endswith("...") for line in lines)
 
 
 def test_the_documentation_page_is_what_the_command_prints(capsys):

@@ -30,8 +30,11 @@ def as_ip_tells(one):
     addresses = []
     for info in one["addr_info"]:
         if info["family"] in ("inet", "inet6"):
-            own = info["local"]
-            addresses.append([f"{own}/{info['prefixlen']}", info.get("broadcast"), info.get("address")])
+            own, peer, prefix = info["local"], info.get("address"), info["prefixlen"]
+            alone = 32 if info["family"] == "inet" else 128  # the prefix is that of the peer, then
+            addresses.append(
+                [f"{own}/{alone if peer else prefix}", info.get("broadcast"), f"{peer}/{prefix}" if peer else None]
+            )
     hardware = one.get("address", "") if one["link_type"] in WITH_HARDWARE else ""
     return {
         "index": one["ifindex"],

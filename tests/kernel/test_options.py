@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import math
 import os
 import platform
@@ -264,7 +265,7 @@ READ_ONLY = {
     "info": lambda sock, value: value.state is TcpState.CLOSED,
     "is_mptcp": lambda sock, value: value is False,
     "saved_syn": lambda sock, value: value == b"",
-    "ip_protocol": lambda sock, value: value == 0,
+    "ip_protocol": lambda sock, value: value == socket.IPPROTO_ICMP,
     "mtu": lambda sock, value: 576 <= value <= 65536,
     "ipv6_pathmtu": lambda sock, value: len(value) == 32,
     "packet_statistics": lambda sock, value: value.drops == 0,
@@ -550,12 +551,19 @@ def test_a_pidfd_of_the_peer_is_new_each_time_and_the_callers():
     with reasoned(row), made(row.on) as sock:
         one, other = sock.peerpidfd, sock.get_option("SO_PEERPIDFD")
         try:
-            assert one != other
-            for fd in (one, other):
-                assert f"Pid:\t{os.getpid()}\n" in Path(f"/proc/self/fdinfo/{fd}").read_text()
+            assert one.fd != other.fd
+            for pidfd in (one, other):
+                assert f"Pid:\t{os.getpid()}\n" in Path(f"/proc/self/fdinfo/{pidfd.fd}").read_text()
         finally:
-            os.close(one)
-            os.close(other)
+            one.close()
+            os.close(other.take())
+
+
+def test_a_pidfd_that_nobody_takes_is_closed():
+    row = OPTIONS["peerpidfd"]
+    with reasoned(row), made(row.on) as sock, pytest.warns(ResourceWarning, match="not taken"):
+        assert hasattr(sock, "peerpidfd")
+        gc.collect()
 
 
 def test_cookies_are_unique_and_stay():

@@ -318,3 +318,28 @@ def test_a_port_without_a_name_is_told_as_its_number(call):
 def test_a_port_that_is_none(call, port):
     with pytest.raises(netnet.AddressError, match="port"):
         call(service_name, port)
+
+
+@pytest.mark.parametrize("protocol", ["sctp", "", "tcp "])
+def test_services_of_another_protocol(call, protocol):
+    with pytest.raises(ValueError, match="tcp and udp"):
+        call(service_port, "https", protocol)
+    with pytest.raises(ValueError, match="tcp and udp"):
+        call(service_name, 443, protocol)
+
+
+def test_a_service_without_a_name_is_unknown(call):
+    with pytest.raises(socket.gaierror):
+        call(service_port, "")
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 1 << 70])
+def test_a_number_that_is_no_port(call, port):
+    with pytest.raises(ValueError, match=str(port)):
+        call(lookup, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("service", [True, 1.5, b"80", ()])
+def test_what_can_be_no_service(call, service):
+    with pytest.raises(TypeError):
+        call(lookup, "127.0.0.1", service)

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise UsageError(f"no socket option has {options.filter!r} in its name{hint}")
     if options.json:
-        print(json.dumps([as_json(probe) for probe in probes], indent=2))
+        print(json.dumps([as_json(probe) for probe in probes], indent=2, default=str))
     elif len(probes) <= FULL_MAX:
         print("\n\n".join("\n".join(in_full(probe)) for probe in probes))
     else:
@@ -174,7 +174,7 @@ def as_table(probes: list[Probe], columns_max: int) -> Iterator[str]:
 
 def cut(text: str, columns: int) -> str:
     """*text* in at most *columns* characters."""
-    return text if len(text) <= columns else text[: columns - 1] + "…"
+    return text if len(text) <= columns else text[: columns - 3] + "..."
 
 
 def markdown() -> str:

@@ -24,6 +24,10 @@ UNIX_PATH_MAX = 107 if sys.platform == "linux" else 103
 _FORMS = 'known forms: "host:port", "[ipv6]:port", ":port", "unix:/path", "unix:@name", (host, port)'
 
 
+#: a host as it may be told
+_Host = str | int | ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
 class InetAddress:
     """A host and a TCP or UDP port.
 
@@ -34,13 +38,16 @@ class InetAddress:
     host: str
     port: int
 
-    def __new__(cls, host: str | int, port: int, *rest: object, **more: object) -> InetAddress:
+    def __new__(cls, host: _Host, port: int, *rest: object, **more: object) -> InetAddress:
         if cls is not InetAddress:
             return super().__new__(cls)
         return super().__new__(_kind_of(host))
 
-    def __init__(self, host: str | int, port: int) -> None:
+    def __init__(self, host: _Host, port: int) -> None:
         """Of the kind that *host* is."""
+
+    def __getnewargs__(self) -> tuple[str, int]:
+        return (self.host, self.port)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -78,7 +85,7 @@ class IPv4Address(InetAddress):
     port: int
     family: ClassVar[int] = int(socket.AF_INET)
 
-    def __init__(self, host: str | int | ipaddress.IPv4Address, port: int) -> None:
+    def __init__(self, host: _Host, port: int) -> None:
         try:
             packed = socket.inet_pton(socket.AF_INET, host) if isinstance(host, str) else _packed(host, 4)
         except (OSError, ValueError):
@@ -107,7 +114,7 @@ class IPv4Address(InetAddress):
 class IPv6Address(InetAddress):
     """An IPv6 address and a port, with a flow label and a scope, which tells the interface of a link-local address.
 
-    *host* may end in ``%scope``; *scope* says the same, as an interface's name or index. The flow is not printed.
+    *host* may end in ``%scope``; else *scope* says the same, as an interface's name or index. The flow is not printed.
     """
 
     host: str
@@ -115,21 +122,21 @@ class IPv6Address(InetAddress):
     flow: int
     family: ClassVar[int] = int(socket.AF_INET6)
 
-    def __init__(self, host: str | int | ipaddress.IPv6Address, port: int, flow: int = 0, scope: str | int = 0) -> None:
-        zone = str(scope) if scope else ""
+    def __init__(self, host: _Host, port: int, flow: int = 0, scope: str | int = 0) -> None:
+        zone = _zone(host, scope)
         try:
             if isinstance(host, (str, ipaddress.IPv6Address)):
                 bare, _, said = str(host).partition("%")
-                zone = said or zone
+                zone = _zone(host, said) or zone
                 packed = socket.inet_pton(socket.AF_INET6, bare)
             else:
                 packed = _packed(host, 16)
+        except AddressError:
+            raise
         except (OSError, ValueError):
             raise AddressError(f"{host!r} is no IPv6 address") from None
         if isinstance(flow, bool) or not isinstance(flow, int) or not 0 <= flow <= 0xFFFFF:
             raise AddressError(f"{host!r}: the flow must be a number from 0 to {0xFFFFF}, not {flow!r}")
-        if "%" in zone or "\0" in zone or "]" in zone or (zone.isdigit() and int(zone[:20]) >= 1 << 32):
-            raise AddressError(f"{host!r}: the scope must be an interface's name or index, not {zone!r}")
         text = socket.inet_ntop(socket.AF_INET6, packed)
         self._set(f"{text}%{zone}" if zone else text, port)
         object.__setattr__(self, "flow", flow)
@@ -164,6 +171,17 @@ class IPv6Address(InetAddress):
         return f"[{self.host}]:{self.port}"
 
 
+def _zone(host: object, scope: object) -> str:
+    """A scope as it is printed: an interface's name, or its index; ``""`` for none (0)."""
+    if isinstance(scope, int) and not isinstance(scope, bool) and 0 <= scope < 1 << 32:
+        return str(scope) if scope else ""
+    if isinstance(scope, str) and scope.isascii() and scope.isdigit() and len(scope) <= 10:
+        return _zone(host, int(scope))
+    if isinstance(scope, str) and not any(one.isspace() or not one.isprintable() or one in "%/]" for one in scope):
+        return scope
+    raise AddressError(f"{host!r}: the scope must be an interface's name or index, not {scope!r}")
+
+
 InetSocketAddress = IPv4Address | IPv6Address
 
 
@@ -179,7 +197,7 @@ def _packed(host: object, size: int) -> bytes:
 def _kind_of(host: object) -> type[InetAddress]:
     """Which kind of address *host* makes."""
     if not isinstance(host, str):
-        return IPv4Address if isinstance(host, (int, ipaddress.IPv4Address)) else IPv6Address
+        return IPv6Address if isinstance(host, ipaddress.IPv6Address) else IPv4Address
     try:
         if ":" in host:
             ipaddress.IPv6Address(host)
@@ -220,7 +238,9 @@ class UnixAddress:
         return os.fsencode(self.path) if self.abstract else self.path
 
     def __str__(self) -> str:
-        return f"unix:{'@' + self.path[1:] if self.abstract else self.path}"
+        if self.abstract:
+            return f"unix:@{self.path[1:]}"
+        return f"unix:{'./' if self.path.startswith('@') else ''}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +306,7 @@ _SOCKET_ADDRESSES = (IPv4Address, IPv6Address, UnixAddress, PacketAddress, Netli
 
 def from_sockaddr(family: int, sockaddr: Any) -> SocketAddress:
     """The typed form of an address as the ``socket`` module tells it."""
-    if family == IPv4Address.family:
+    if family == IPv4Address.family or (family == IPv6Address.family and len(sockaddr) == 2):  # of IPV6_ADDRFORM
         return IPv4Address(*sockaddr)
     if family == IPv6Address.family:
         host, port, flow, scope = sockaddr
@@ -358,7 +378,7 @@ def _unix(path: str, whole: object) -> UnixAddress:
 
 def _from_tuple(value: tuple[object, ...]) -> InetAddress:
     host, port = value[:2] if len(value) in (2, 4) else (None, None)
-    if isinstance(host, bool) or not isinstance(host, (str, int)):
+    if isinstance(host, bool) or not isinstance(host, (str, int, ipaddress.IPv4Address, ipaddress.IPv6Address)):
         raise AddressError(f"{value!r} is no address; {_FORMS}")
     if isinstance(port, bool) or not isinstance(port, int):
         raise AddressError(f"{value!r}: the port must be a number from 0 to 65535")

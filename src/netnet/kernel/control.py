@@ -58,8 +58,9 @@ class _Owned:
 
     def __del__(self) -> None:
         if getattr(self, "_owned", False) and self._fds:
-            warnings.warn(f"received descriptors were not taken: {self!r}", ResourceWarning, stacklevel=2, source=self)
+            text = f"received descriptors were not taken: {self!r}"
             self.close()
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Owned) and type(other) is type(self) and self._fds == other._fds

@@ -39,7 +39,8 @@ class Flags:
 
     def of(self, flags: int | str | Iterable[str | int]) -> int:
         """The same for what a caller may pass: a number, a name, or several of them."""
-        return self(*flags) if isinstance(flags, Iterable) and not isinstance(flags, str) else self(flags)
+        several = isinstance(flags, Iterable) and not isinstance(flags, (str, bytes, bytearray))
+        return self(*flags) if several else self(flags)  # type: ignore[misc,arg-type]
 
     def _number(self, name: str) -> int:
         key = name.lower().removeprefix(self.prefix.lower())

@@ -46,11 +46,14 @@ NO_FLAGS = InterfaceFlags(0)
 
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """An IP address of an interface, with its network; *broadcast* and *peer* (of a point-to-point link) if it has them."""
+    """An IP address of an interface, with its network, and its *broadcast* address if it has one.
+
+    On a point-to-point link the network is that of the *peer*, and the own address stands alone (``/32``, ``/128``).
+    """
 
     address: ipaddress.IPv4Interface | ipaddress.IPv6Interface
     broadcast: ipaddress.IPv4Address | None = None
-    peer: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
+    peer: ipaddress.IPv4Interface | ipaddress.IPv6Interface | None = None
 
     @property
     def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -196,10 +199,10 @@ def _address(body: bytes) -> tuple[int, InterfaceAddress] | None:
     far, near, broadcast = has.get(1), has.get(2), has.get(4)
     own = near or far  # IFA_LOCAL; IPv6 tells IFA_ADDRESS alone
     if family == socket.AF_INET and own is not None:
-        peer = ipaddress.IPv4Address(far) if far and far != own else None
+        peer = ipaddress.IPv4Interface((far, prefix)) if far and far != own else None
         towards = ipaddress.IPv4Address(broadcast) if broadcast else None
-        return index, InterfaceAddress(ipaddress.IPv4Interface((own, prefix)), towards, peer)
+        return index, InterfaceAddress(ipaddress.IPv4Interface((own, 32 if peer else prefix)), towards, peer)
     if family == socket.AF_INET6 and own is not None:
-        peer6 = ipaddress.IPv6Address(far) if far and far != own else None
-        return index, InterfaceAddress(ipaddress.IPv6Interface((own, prefix)), None, peer6)
+        peer6 = ipaddress.IPv6Interface((far, prefix)) if far and far != own else None
+        return index, InterfaceAddress(ipaddress.IPv6Interface((own, 128 if peer6 else prefix)), None, peer6)
     return None

@@ -35,7 +35,7 @@ _OPTIONS: Final[Mapping[int, Mapping[str, str]]] = {
 
 _WHY: Final[Mapping[int, str]] = {
     errno.EADDRINUSE: "the socket is a member already",
-    errno.EADDRNOTAVAIL: "the socket is no member of it, or the source is not among its sources",
+    errno.EADDRNOTAVAIL: "the socket is no member of it, or the source is not among its sources, or is there already",
     errno.ENODEV: "there is no such interface, or no route tells one: name the interface",
     errno.ENOBUFS: "the socket has as many memberships or sources as the system allows (net.ipv4.igmp_max_...)",
     errno.EINVAL: "the socket is a member in the other way (with or without sources), or the group does not fit",
@@ -121,12 +121,15 @@ class Multicast:
             find_option("ipv6_multicast_if").set(self._sock, index)
             return
         address = _first_address(index) if index else "0.0.0.0"
+        if isinstance(which, str) and which.count(".") == 3 and _is_ip(which):
+            address = which
         request = struct.pack("@4s4si", bytes(4), socket.inet_aton(address), index)
         try:
             self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
         except OSError as error:
-            why = f"there is no interface {which!r}" if error.errno == errno.EADDRNOTAVAIL else error.strerror
-            raise OSError(error.errno, f"the interface for multicast cannot be set: {why}") from error
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            raise OSError(errno.ENODEV, f"the interface for multicast cannot be set: there is no {which!r}") from error
 
     @property
     def hops(self) -> int:
@@ -198,6 +201,9 @@ class Multicast:
                 ip = ipaddress.ip_address(which)
             except ValueError:
                 return interface_index(which)
+            if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+                zone = ip.scope_id
+                return interface_index(int(zone) if zone.isascii() and zone.isdigit() else zone)
             for interface in interfaces().values():
                 if any(one.ip == ip for one in interface.addresses):
                     return interface.index
@@ -213,6 +219,14 @@ def _scope(address: InetSocketAddress) -> int:
 def _storage(address: InetSocketAddress) -> bytes:
     """A ``struct sockaddr_storage``."""
     return write_sockaddr(address).ljust(128, b"\0")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _first_address(index: int) -> str:

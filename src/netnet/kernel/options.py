@@ -9,9 +9,11 @@ value stands in bytes: ``values``. Where a meaning names no unit, the number has
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
+from netnet.kernel.control import PidFd
 from netnet.kernel.option import Access, Kind, Option, find
 from netnet.kernel.tcp_info import TcpInfoValue
 from netnet.kernel.values import (
@@ -34,6 +36,7 @@ from netnet.kernel.values import (
     Seconds,
     String,
     TransmitTime,
+    Value,
 )
 
 
@@ -94,6 +97,15 @@ class AddressPreference(enum.IntFlag):
     CARE_OF = 0x0004
     DEFAULT = 0x0100
     HOME = 0x0400
+
+
+class ProcessDescriptor(Value[PidFd]):
+    """A new descriptor for a process, owned by the object that is read."""
+
+    says = "PidFd"
+
+    def decode(self, data: bytes) -> PidFd:
+        return PidFd.received(int.from_bytes(data, sys.byteorder))
 
 
 _READ, _SET = Access.READ, Access.SET
@@ -204,10 +216,9 @@ class SocketOptions:
     peergroups = Option("SO_PEERGROUPS", Groups(), on=Kind.UNIX_CONNECTED, access=_READ, kernels="Linux 4.13",
         source="unix(7)",
         meaning="The supplementary groups of who connected.")
-    peerpidfd = Option("SO_PEERPIDFD", Integer("descriptor"), on=Kind.UNIX_CONNECTED, access=_READ,
+    peerpidfd = Option("SO_PEERPIDFD", ProcessDescriptor(), on=Kind.UNIX_CONNECTED, access=_READ,
         kernels="Linux 6.5", source="unix(7)",
-        meaning="A new pidfd, a descriptor for the process that connected; each reading makes one, which is yours to "
-                "close.")
+        meaning="A new pidfd, a descriptor for the process that connected: take() it, or it is closed.")
     peersec = Option("SO_PEERSEC", String(1024), on=Kind.UNIX_CONNECTED, access=_READ, kernels="Linux 2.6.2",
         source="unix(7)",
         meaning="The security label of who connected, where the kernel has labels.")
@@ -382,7 +393,7 @@ class SocketOptions:
         meaning="What is sent begins with an IP header of the sender's.")
     ip_options = Option("IP_OPTIONS", Octets(40), on=Kind.IPV4, source="ip(7)",
         meaning="The IP options of each packet sent, as they stand in it.")
-    ip_protocol = Option("IP_PROTOCOL", _count(), on=Kind.IPV4, access=_READ,
+    ip_protocol = Option("IP_PROTOCOL", _count(), on=Kind.IPV4_RAW, access=_READ,
         kernels="Linux 6.4", source="ip(7)",
         meaning="The protocol of a raw socket's packets.")
     local_port_range = Option("IP_LOCAL_PORT_RANGE", Record(PortRange, "@HH"), on=Kind.IPV4, kernels="Linux 6.3",

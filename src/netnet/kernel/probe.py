@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from netnet.kernel.control import PidFd
 from netnet.kernel.option import Kind, Option, why
 
 _STREAM, _DATAGRAM, _RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, getattr(socket, "SOCK_RAW", 3)
@@ -90,8 +90,8 @@ def probe(option: Option[Any]) -> Probe:
             if not option.readable:
                 return _probe_set_only(option, sock)
             value = option.get(sock)
-            if option.constant == "SO_PEERPIDFD":
-                os.close(value)
+            if isinstance(value, PidFd):
+                value.close()
             return Probe(option, True, value)
     except OSError as error:
         if option.on in _PRIVILEGED and error.errno == errno.EPERM:
@@ -100,9 +100,10 @@ def probe(option: Option[Any]) -> Probe:
 
 
 def _probe_set_only(option: Option[Any], sock: socket.socket) -> Probe:
-    """Tells an option that the kernel does not know from one that it knows: by a value of no bytes, which none takes."""
+    """Tells an option that the kernel does not know from one that it knows: by setting -1, on a socket that is thrown
+    away."""
     try:
-        sock.setsockopt(option.level_number or 0, option.number or 0, b"")
+        sock.setsockopt(option.level_number or 0, option.number or 0, b"\xff\xff\xff\xff")
     except OSError as error:
         if error.errno == errno.ENOPROTOOPT:
             return Probe(option, False, reason=why(errno.ENOPROTOOPT))

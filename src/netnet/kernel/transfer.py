@@ -64,7 +64,7 @@ class Moved(NamedTuple):
 
 def cannot(error: OSError) -> bool:
     """Whether an error says that this way is not to be had between these two descriptors."""
-    return error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSOCK)
+    return error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSOCK, errno.ESPIPE)
 
 
 def send_file(sink: int, source: int, offset: int, count: int | None = None) -> Moved:
@@ -97,13 +97,15 @@ def send_file(sink: int, source: int, offset: int, count: int | None = None) -> 
 class Pipe:
     """A pipe, its size in bytes and how many are in it."""
 
-    __slots__ = ("held", "read_end", "size", "write_end")
+    __slots__ = ("held", "owner", "read_end", "size", "write_end")
 
     def __init__(self, read_end: int, write_end: int, size: int) -> None:
         self.read_end = read_end
         self.write_end = write_end
         self.size = size
         self.held = 0
+        #: the process that made it: a forked child has the same pipe, and must not touch what is in it
+        self.owner = os.getpid()
 
     def fill(self, source: int, size: int) -> int:
         """Moves at most *size* bytes of *source* into the pipe: how many, 0 at its end. One splice(2)."""
@@ -119,8 +121,8 @@ class Pipe:
 
     def read_all(self) -> bytes:
         """Takes out what is in the pipe, for a sink that cannot be spliced into."""
-        parts = []
-        while self.held:
+        parts: list[bytes] = []
+        while self.held and self.owner == os.getpid():
             parts.append(os.read(self.read_end, self.held))
             self.held -= len(parts[-1])
         return b"".join(parts)
@@ -172,6 +174,9 @@ class PipePool:
 
     def give_back(self, pipe: Pipe) -> None:
         """Takes a pipe back; one with bytes in it is closed."""
+        if pipe.owner != os.getpid():
+            pipe.close()
+            return
         with self._door:
             self.taken -= 1
             if pipe.held or len(self._free) >= POOL_MAX:
@@ -193,6 +198,7 @@ def splice(source: int, sink: int, pipe: Pipe, count: int) -> Moved:
 
     What *pipe* held before goes first, and counts. When the sink has no room, or cannot be spliced into, bytes are left
     in the pipe: call again with the same pipe, or ``read_all`` them. One of the two ends must be a socket, or both.
+    TCP's urgent data stops it as if the source had nothing (``SOURCE``), though there may be something to receive.
     Raises ``ValueError`` for a negative count; ``OSError``, with ``bytes_sent``, for what breaks. See splice(2).
     """
     if count < 0:

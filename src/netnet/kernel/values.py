@@ -284,7 +284,7 @@ def read_sockaddr(data: bytes) -> InetSocketAddress | None:
     if family == socket.AF_INET6 and len(data) >= 28:
         port, flow = struct.unpack("!HI", data[2:8])
         host = socket.inet_ntop(socket.AF_INET6, data[8:24])
-        return IPv6Address(host, port, flow, int.from_bytes(data[24:28], sys.byteorder))
+        return IPv6Address(host, port, flow & 0xFFFFF, int.from_bytes(data[24:28], sys.byteorder))
     return None
 
 

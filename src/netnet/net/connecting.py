@@ -8,8 +8,8 @@ from typing import Any
 
 from netnet.errors import ClosedError
 from netnet.kernel.address import to_sockaddr
-from netnet.net.resolve import numeric, resolve
-from netnet.net.waiting import INET, UNIX, WaitingSocket, family_of, plain
+from netnet.net.resolve import located
+from netnet.net.waiting import UNIX, WaitingSocket, family_of, plain
 from netnet.poller.contract import WRITABLE
 from netnet.runtime.worker import worker_or_none
 
@@ -22,9 +22,12 @@ class ConnectingSocket(WaitingSocket):
     __slots__ = ()
 
     def bind(self, address: Any, /) -> None:
-        """Gives the socket an address of this machine: a typed one, or in the form of the socket's family. See bind(2)."""
+        """Gives the socket an address of this machine: a typed one, or in the form of the socket's family. See bind(2).
+
+        Switches tasks for a name.
+        """
         self._open()
-        plain.bind(self, to_sockaddr(address))
+        plain.bind(self, located(address, family_of(self)))
 
     def connect(self, address: Any, /) -> None:
         """Connects to *address*, typed or in the form of the socket's family, and waits until it stands. See connect(2)."""
@@ -45,9 +48,7 @@ class ConnectingSocket(WaitingSocket):
         worker = worker_or_none()
         if worker is not None:
             worker.loop.checkpoint(worker)
-        address = to_sockaddr(address)
-        if family_of(self) in INET:
-            address = _resolved(address, family_of(self))
+        address = located(address, family_of(self))
         code = plain.connect_ex(self, address)
         if code == errno.EINTR:
             code = errno.EINPROGRESS
@@ -78,15 +79,6 @@ class ConnectingSocket(WaitingSocket):
             return self._insist(attempt)
         except TimeoutError:
             return errno.EAGAIN
-
-
-def _resolved(address: Any, family: int) -> Any:
-    """*address* with an IP address in place of a name, which the C class would look up without letting others run."""
-    if isinstance(address, tuple) and len(address) >= 2 and isinstance(address[0], str) and address[0]:
-        host, port = address[:2]
-        if isinstance(port, int) and numeric(host, port) is None and "%" not in host:
-            return (resolve(host, port, family=family)[0].sockaddr[0], *address[1:])
-    return address
 
 
 def _connected(sock: ConnectingSocket, address: Any) -> int:

@@ -6,16 +6,18 @@ objects, close-on-exec descriptors that are never lost, typed addresses and flag
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from netnet.kernel.address import SocketAddress, from_sockaddr, to_sockaddr
+from netnet.kernel.address import SocketAddress, from_sockaddr
 from netnet.kernel.control import RIGHTS_MAX, Control, Rights
 from netnet.kernel.flags import MSG
 from netnet.kernel.messages import CONTROL_BYTES, Message, checked_fds, prepared, receive, receive_into
-from netnet.net.waiting import DONTWAIT, INET, NOSIGNAL, UNIX, WaitingSocket, family_of, plain
+from netnet.net.resolve import located
+from netnet.net.waiting import DONTWAIT, INET, NOSIGNAL, UNIX, WaitingSocket, family_of, plain, type_of
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.worker import worker_or_none
 
@@ -63,8 +65,17 @@ class MessagingSocket(WaitingSocket):
         return done
 
     def _insists(self, flags: int) -> bool:
-        """Whether ``MSG_WAITALL`` is asked for, and means something: on a stream, in a call that may wait."""
-        return bool(flags & WAITALL) and self.type == socket.SOCK_STREAM and self._timeout != 0 and not flags & DONTWAIT
+        """Whether ``MSG_WAITALL`` is asked for, and means something: on TCP, in a call that may wait.
+
+        (A UNIX stream stops at a boundary of control messages, and to go on might lose descriptors.)
+        """
+        return (
+            bool(flags & WAITALL)
+            and type_of(self) == socket.SOCK_STREAM
+            and family_of(self) in INET
+            and self._timeout != 0
+            and not flags & DONTWAIT
+        )
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receives a datagram (or bytes) and its sender's address. See recvfrom(2)."""
@@ -114,7 +125,10 @@ class MessagingSocket(WaitingSocket):
                 skipped = min(count, len(view))
                 count -= skipped
                 if skipped < len(view):
-                    got = self._recv_all(view[skipped:], flags)
+                    try:
+                        got = self._recv_all(view[skipped:], flags)
+                    except OSError:  # as the kernel does: what there is
+                        break
                     came += got
                     if skipped + got < len(view):
                         break
@@ -122,8 +136,8 @@ class MessagingSocket(WaitingSocket):
 
     def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
-        if args and type(args[-1]) is not tuple:
-            args = (*args[:-1], to_sockaddr(args[-1]))
+        if args:
+            args = (*args[:-1], located(args[-1], family_of(self)))
         if len(args) == 2:
             args = (args[0] | NOSIGNAL, args[1])
         elif len(args) == 1:
@@ -136,7 +150,7 @@ class MessagingSocket(WaitingSocket):
             """Sends several buffers and control messages as one; returns how many bytes. See sendmsg(2)."""
             buffers, ancdata = list(buffers), list(ancdata)
             flags |= NOSIGNAL
-            rest = (flags,) if address is None else (flags, to_sockaddr(address))
+            rest = (flags,) if address is None else (flags, located(address, family_of(self)))
             return self._send_datagram(plain.sendmsg, buffers, ancdata, *rest, flags=flags, aimed=address is not None)
 
     def _send_datagram(self, call: Callable[..., int], *args: Any, flags: int, aimed: bool) -> int:
@@ -173,7 +187,7 @@ class MessagingSocket(WaitingSocket):
         """
         buffers, raw = prepared(self, data, control)
         number = MSG.of(flags) | NOSIGNAL
-        rest = (number,) if address is None else (number, to_sockaddr(address))
+        rest = (number,) if address is None else (number, located(address, family_of(self)))
         return self._send_datagram(plain.sendmsg, buffers, raw, *rest, flags=number, aimed=address is not None)
 
     def receive_message(
@@ -188,7 +202,8 @@ class MessagingSocket(WaitingSocket):
         message = self._cooperate(READABLE, receive, size, control_size, number, flags=number)
         if message.size < size and message.data and not message.control and self._insists(number):
             rest = bytearray(size - message.size)
-            message.data += memoryview(rest)[: self._recv_all(memoryview(rest), number)]
+            with contextlib.suppress(OSError):  # as the kernel does: what there is
+                message.data += memoryview(rest)[: self._recv_all(memoryview(rest), number)]
             message.size = len(message.data)
         return message
 

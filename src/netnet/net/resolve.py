@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
+from types import NoneType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from netnet.kernel.address import InetAddress, IPv4Address, IPv6Address, SocketAddress, from_sockaddr, to_sockaddr
@@ -49,7 +50,7 @@ def numeric(host: str, port: int) -> Resolved | None:
 
 def is_numeric(host: Any, service: Any) -> bool:
     """Whether looking these up is no more than reading them: an IP address or nothing, and a number or nothing."""
-    if not (service is None or isinstance(service, int)):
+    if not (service is None or isinstance(service, int) or (isinstance(service, str) and service.isdecimal())):
         return False
     return host is None or (isinstance(host, str) and "\0" not in host and numeric(host, 0) is not None)
 
@@ -69,6 +70,26 @@ def resolve(
     flags = socket.AI_PASSIVE if passive else 0
     found = elsewhere(socket.getaddrinfo, host or None, port, family, type, 0, flags)
     return [Resolved(entry[0], entry[4]) for entry in found]  # type: ignore[arg-type]
+
+
+def located(address: Any, family: int) -> Any:
+    """*address*, typed or as the ``socket`` module has it, as that takes it, with an IP address in place of a name.
+
+    The C class would look a name up without letting others run. Switches tasks for a name.
+    """
+    if type(address) is not tuple:
+        address = to_sockaddr(address)
+    if family not in _INET or not isinstance(address, tuple) or len(address) < 2:
+        return address
+    host, port = address[:2]
+    if not isinstance(host, str) or not host or not isinstance(port, int) or ":" in host:
+        return address
+    if (host[0].isdecimal() and host[-1].isdecimal()) or host == "<broadcast>":
+        return address
+    return (resolve(host, port, family=family)[0].sockaddr[0], *address[1:])
+
+
+_INET = (int(socket.AF_INET), int(socket.AF_INET6))
 
 
 class AddressInfo(NamedTuple):
@@ -98,8 +119,13 @@ def lookup(
     *host* is a name, an IP address, or ``None``: this machine (every interface with flag ``passive``). *service* is a
     port number or a name, as in ``"https"``. *family*, *type*, *protocol* restrict the results. *flags* are numbers or
     names of the ``AI_`` flags: ``"canonname"``, ``("passive", "numerichost")``. Switches tasks; outside a loop it
-    blocks. Raises ``socket.gaierror``, ``OptionError`` for an unknown flag, ``UnicodeError``, ``Cancelled``.
+    blocks. Raises ``socket.gaierror``, ``OptionError`` for an unknown flag, ``TypeError`` or ``ValueError`` for what
+    can be no service, ``UnicodeError``, ``Cancelled``.
     """
+    if isinstance(service, bool) or not isinstance(service, (str, int, NoneType)):
+        raise TypeError(f"a service is a name, a port number or None, not {service!r}")
+    if isinstance(service, int) and not 0 <= service <= 65535:
+        raise ValueError(f"a port must be from 0 to 65535, not {service}")
     arguments = (host, service, family, type, protocol, AI.of(flags))
     look = socket.getaddrinfo(*arguments) if is_numeric(host, service) else elsewhere(socket.getaddrinfo, *arguments)
     return [
@@ -127,19 +153,42 @@ def reverse(
     """
     if isinstance(address, (str, ipaddress.IPv4Address, ipaddress.IPv6Address)):
         address = (IPv6Address if ":" in str(address) else IPv4Address)(str(address), 0)
-    return NameInfo(*elsewhere(socket.getnameinfo, to_sockaddr(address), NI.of(flags)))
+    sockaddr = to_sockaddr(address)
+    if not isinstance(sockaddr, tuple):
+        raise TypeError(
+            f"{address!r} has no host and service to be named: a typed address, a tuple or an IP address has"
+        )
+    number = NI.of(flags)
+    if number & _NUMERIC == _NUMERIC:
+        return NameInfo(*socket.getnameinfo(sockaddr, number))
+    return NameInfo(*elsewhere(socket.getnameinfo, sockaddr, number))
 
 
 def service_port(name: str, protocol: str = "tcp") -> int:
-    """The port of a service, ``"https"``. Switches tasks. Raises ``socket.gaierror``. See services(5)."""
-    found = lookup(None, name, type=_TYPES[protocol])
+    """The port of a service, ``"https"``, of ``"tcp"`` or ``"udp"``. Switches tasks.
+
+    Raises ``socket.gaierror`` for an unknown one, ``ValueError`` for another protocol. See services(5).
+    """
+    found = lookup(None, name or "?", type=_type(protocol))
     return int(found[0].address.sockaddr[1])
 
 
 def service_name(port: int, protocol: str = "tcp") -> str:
-    """The name of a port's service; the number where it has none. Switches tasks. See services(5)."""
-    flags = ("numerichost", "dgram") if protocol == "udp" else ("numerichost",)
+    """The name of a port's service; the number where it has none. Switches tasks.
+
+    Raises ``ValueError`` for a protocol that is neither ``"tcp"`` nor ``"udp"``, ``AddressError`` for no port number.
+    See services(5).
+    """
+    flags = ("numerichost", "dgram") if _type(protocol) == socket.SOCK_DGRAM else ("numerichost",)
     return reverse(IPv4Address(0, port), flags).service
 
 
+def _type(protocol: str) -> socket.SocketKind:
+    try:
+        return _TYPES[protocol.lower()]
+    except KeyError:
+        raise ValueError(f"services are known of tcp and udp, not of {protocol!r}") from None
+
+
 _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV

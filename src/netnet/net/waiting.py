@@ -217,6 +217,7 @@ class WaitingSocket(socket.socket):
         copy = super().dup()
         copy.settimeout(self._timeout)
         self._descriptor.twins = copy._descriptor.twins = True
+        copy._descriptor.short_is_dry &= self._descriptor.short_is_dry
         return copy
 
     def detach(self) -> int:

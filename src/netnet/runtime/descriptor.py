@@ -277,14 +277,6 @@ class Descriptor:
                 loop.poller.unregister(self.fd)
             self.orphan()
 
-    def give_up_waiters(self) -> list[Waiter]:
-        """Both sides may be ready: returns who waited for them, and no longer does."""
-        waiters = [waiter for waiter in (self.reader, self.writer) if waiter is not None]
-        if self.loop is not None:  # tasks that wait for a bare number leave it by themselves
-            self.put(READABLE, None)
-            self.put(WRITABLE, None)
-        return waiters
-
     def wake_all(self) -> None:
         """Wakes all who wait, without an event."""
         for waiter in (self.reader, self.writer):

@@ -302,10 +302,17 @@ class Loop:
                 timers.fire(now())
 
     def look_again(self) -> None:
-        """Events may have been lost: whoever waits for a descriptor tries again."""
+        """Events may have been lost: whoever waits for a descriptor tries again. In the hub, as if all were ready."""
         for descriptor in list(self.descriptors.values()):
-            for waiter in descriptor.give_up_waiters():
-                self.ready.append(waiter)
+            descriptor.readable = descriptor.writable = True
+            waiter, descriptor.reader = descriptor.reader, None
+            if waiter is not None:
+                self.credit = BUDGET
+                waiter.switch()
+            waiter, descriptor.writer = descriptor.writer, None
+            if waiter is not None:
+                self.credit = BUDGET
+                waiter.switch()
 
     def hand_over(self, current: Worker) -> None:
         """Parks *current*, which is where it waits already, and goes on with the turn.

@@ -10,7 +10,8 @@ all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``Syst
 
 A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
 What such a handler raises while the loop polls goes to the main task, where it waits; if it strikes while a task runs,
-that task gets it, as Python has it.
+that task gets it, as Python has it. If it strikes in the loop's own lines between two tasks, it ends the run: a handler
+had better only note what came.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ class Delivery:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
-        if trace is None or trace.tb_frame.f_globals.get("__name__", "").startswith("netnet.poller"):
+        in_poller = trace is None or trace.tb_frame.f_globals.get("__name__", "").startswith("netnet.poller")
+        if in_poller and isinstance(error, (OSError, ValueError)):  # a handler in C has no frame of its own
             raise error
         self._raise_in_main(error)
         self.loop.look_again()  # the handler may have struck after the kernel told its events

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from netnet.errors import Cancelled, ProtocolError
-from netnet.kernel.address import InetAddress
 from netnet.net.relay import RelayResult, start_relay
 from netnet.net.sockets import Socket
 from netnet.net.stream import accept_all, connect
@@ -42,7 +41,7 @@ class Session:
     def line(self, ended: float) -> str:
         """The log line: who, where, bytes to the target and from it, seconds, how it ended."""
         request = self.request
-        target = "-" if request is None else str(InetAddress(request.host, request.port))
+        target = "-" if request is None else _told(request.host, request.port)
         return f"{self.client} -> {target} {self.sent}/{self.received} bytes {ended - self.began:.3f} s {self.outcome}"
 
 
@@ -140,7 +139,7 @@ class Server:
         try:
             with timeout(self.limits.connect_seconds):
                 target = self._dial((request.host, request.port))
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: it can be no name, or no address
             self._refuse(client, machine)
             raise _Refused(f"{getattr(error, 'strerror', None) or error}") from None
         try:
@@ -179,10 +178,15 @@ class _Refused(Exception):
     """The connection ends here; the text is for the log."""
 
 
+def _told(host: str, port: int) -> str:
+    """A host and a port for the log, whatever the client has said."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _prepare(client: Socket) -> str:
     """Sets a client's options; returns its name for the log."""
     peer = client.getpeername()
     if not isinstance(peer, tuple):
         return "unix"
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return str(InetAddress(peer[0], peer[1]))
+    return _told(peer[0], peer[1])
