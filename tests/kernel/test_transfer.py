@@ -137,3 +137,19 @@ def test_a_forked_child_has_pipes_of_its_own(pool):
     assert pool.take() is unused  # the parent's pool has noticed nothing
     pool.give_back(unused)
     pool.give_back(used)
+
+
+def test_a_forked_child_leaves_the_pipes_of_its_parent_alone():
+    """What is in a pipe of the parent's stays in it, and the child's pool does not get it."""
+    pipe = transfer.pipes.take()
+    os.write(pipe.write_end, b"parent's")
+    pipe.held = 8
+    child = os.fork()
+    if not child:
+        quiet = pipe.read_all() == b"" and pipe.held == 8
+        taken = transfer.pipes.taken
+        transfer.pipes.give_back(pipe)
+        os._exit(0 if quiet and transfer.pipes.taken == taken else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert pipe.read_all() == b"parent's"
+    transfer.pipes.give_back(pipe)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 import netnet
 import netnet.testing
-from netnet.net import waiting
+from netnet.net import resolve, waiting
 
 
 @pytest.fixture
@@ -143,3 +145,178 @@ def test_detach_of_a_descriptor_that_was_closed_behind_its_back():
     fd = sock.fileno()
     os.close(fd)
     assert sock.detach() == fd
+
+
+def test_a_duplicate_that_is_detached_leaves_the_other_one_as_it_is(run):
+    def main():
+        one, other = netnet.socketpair()
+        with one, other:
+            fd = one.dup().detach()
+            assert not os.get_blocking(one.fileno())
+            with pytest.raises(TimeoutError), netnet.timeout(0.01):
+                one.recv(1)
+            os.close(fd)
+
+    run(main)
+
+
+def test_a_duplicate_knows_what_a_short_read_is_worth(tcp):
+    one, _ = tcp
+    one._descriptor.short_is_dry = False
+    with one.dup() as duplicate:
+        assert not duplicate._descriptor.short_is_dry
+
+
+def test_an_empty_datagram_is_no_end_of_the_datagrams():
+    one, other = netnet.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        for data in (b"1", b"", b"2"):
+            one.send(data)
+        datagrams = iter(other)
+        assert [next(datagrams) for _ in range(3)] == [b"1", b"", b"2"]
+
+
+NAMED = {
+    "bind": lambda sock, port: sock.bind(("localhost", 0)),
+    "bind, typed": lambda sock, port: sock.bind(netnet.HostAddress("localhost", 0)),
+    "sendto": lambda sock, port: sock.sendto(b"x", ("localhost", port)),
+    "sendto with flags": lambda sock, port: sock.sendto(b"x", 0, ("localhost", port)),
+    "sendmsg": lambda sock, port: sock.sendmsg([b"x"], [], 0, ("localhost", port)),
+    "send_message": lambda sock, port: sock.send_message(b"x", address=netnet.HostAddress("localhost", port)),
+}
+
+
+@pytest.mark.parametrize("call", NAMED)
+def test_names_are_looked_up_while_others_run(run, monkeypatch, call):
+    """In an OS thread, as ``connect`` does; what is an IP address takes no thread."""
+    looked_up = []
+    elsewhere = resolve.elsewhere
+    monkeypatch.setattr(resolve, "elsewhere", lambda *args: looked_up.append(args) or elsewhere(*args))
+
+    def main():
+        kind = (socket.AF_INET, socket.SOCK_DGRAM)
+        with netnet.Socket(*kind) as sock, netnet.Socket(*kind) as peer:
+            peer.bind(("127.0.0.1", 0))
+            peer.sendto(b"x", ("127.0.0.1", peer.getsockname()[1]))
+            peer.recv(9)
+            assert not looked_up
+            NAMED[call](sock, peer.getsockname()[1])
+            assert looked_up
+            if "bind" in call:
+                assert sock.getsockname()[0] == "127.0.0.1"
+            else:
+                assert peer.recv(9) == b"x"
+
+    run(main)
+
+
+@pytest.mark.parametrize("call", ["recv", "send", "sendall", "accept", "bind", "receive_message", "send_message"])
+def test_a_closed_socket_says_so_outside_a_loop(call):
+    arguments = {
+        "recv": (1,),
+        "send": (b"x",),
+        "sendall": (b"x",),
+        "bind": (("127.0.0.1", 0),),
+        "send_message": (b"x",),
+    }
+    sock = netnet.Socket()
+    sock.close()
+    with pytest.raises(netnet.ClosedError):
+        getattr(sock, call)(*arguments.get(call, ()))
+
+
+SENDS = {
+    "send": "one.send(b'x')",
+    "sendall": "one.sendall(b'x')",
+    "sendall of a view": "one.sendall(memoryview(b'x'))",
+    "sendmsg": "one.sendmsg([b'x'])",
+    "send_message": "one.send_message(b'x')",
+    "send_fds": "one.send_fds([0])",
+}
+
+
+@pytest.mark.parametrize("where", ["{}()", "netnet.run({})"])
+@pytest.mark.parametrize("call", SENDS)
+def test_a_broken_connection_is_an_error_even_where_the_signal_would_kill(call, where):
+    code = f"""
+import signal, netnet
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+def main():
+    one, other = netnet.socketpair()
+    other.close()
+    try:
+        {SENDS[call]}
+    except BrokenPipeError:
+        print("an error")
+{where.format("main")}
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "an error\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"idle_seconds": float("nan")}, ValueError),
+        ({"idle_seconds": -1}, ValueError),
+        ({"linger_seconds": float("nan")}, ValueError),
+        ({"linger_seconds": -0.1}, ValueError),
+        ({"linger_seconds": "5"}, TypeError),
+    ],
+)
+def test_a_relay_takes_times_that_make_sense(run, options, error):
+    def main():
+        one, other = netnet.socketpair()
+        with one, other, pytest.raises(error):
+            netnet.relay(one, other, **options)
+
+    run(main)
+
+
+def test_a_relay_takes_streams_only(run):
+    def main():
+        one, other = netnet.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with one, other, pytest.raises(netnet.UsageError, match="streams"):
+            netnet.relay(one, other)
+
+    run(main)
+
+
+@pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg", "recvmsg_into", "receive_message"])
+def test_waiting_for_all_of_it(run, tcp, call):
+    """``MSG_WAITALL``, in each call that knows it: the peer sends in two parts, and the second ends the wait."""
+    one, other = tcp
+    calls = {
+        "recv": lambda: one.recv(6, socket.MSG_WAITALL),
+        "recvfrom": lambda: one.recvfrom(6, socket.MSG_WAITALL)[0],
+        "recvmsg": lambda: one.recvmsg(6, 0, socket.MSG_WAITALL)[0],
+        "recvmsg_into": lambda: b"".join(scattered()),
+        "receive_message": lambda: one.receive_message(6, flags="waitall").data,
+    }
+
+    def scattered():
+        parts = [bytearray(2), bytearray(1), bytearray(3)]
+        assert one.recvmsg_into(parts, 0, socket.MSG_WAITALL)[0] == 6
+        return parts
+
+    def main():
+        other.sendall(b"first"[:4])
+        task = netnet.spawn(calls[call])
+        netnet.testing.wait_all_parked()
+        assert not task.done
+        other.sendall(b"12")
+        assert task.result() == b"firs12"
+
+    run(main)
+
+
+def test_waiting_for_all_of_it_ends_with_the_peer(run, tcp):
+    one, other = tcp
+
+    def main():
+        other.sendall(b"all")
+        other.close()
+        assert one.receive_message(6, flags="waitall").data == b"all"
+        assert one.recvmsg(6, 0, socket.MSG_WAITALL)[0] == b""
+
+    run(main)

@@ -838,3 +838,72 @@ def test_zerocopy_to_a_peer_that_resets(together):
         assert 10_000 <= error.bytes_sent < SIZE
         sender.wait()
         assert sender.pending == 0
+
+
+@needs_splice
+def test_splice_from_a_unix_stream_that_is_written_to_meanwhile(together):
+    """Between the splice that finds nothing and the next look something may come: that is no urgent data."""
+    with linked("unix") as (ours, writer), linked("tcp4") as (theirs, reader):
+
+        def write_little_by_little():
+            for start in range(0, 200_000, 1000):
+                writer.sendall(DATA[start : start + 1000])
+            writer.shutdown(socket.SHUT_WR)
+
+        def move():
+            moved = ours.splice(theirs)
+            theirs.shutdown(socket.SHUT_WR)
+            return moved
+
+        moved, _, data = together(move, write_little_by_little, lambda: read_to_end(reader))
+    assert moved == (200_000, Stop.END)
+    assert same(data, DATA[:200_000])
+
+
+def test_splice_refuses_a_socket_that_would_block_the_thread(run):
+    def main():
+        one, other = netnet.socketpair()
+        sink, reader = socket.socketpair()
+        with one, other, sink, reader:
+            other.send(b"x")
+            with pytest.raises(ValueError, match="blocks"):
+                one.splice(sink)
+            with pytest.raises(AttributeError):
+                one.splice(object())
+            assert one.recv(9) == b"x"
+
+    run(main)
+
+
+def test_a_second_zero_copy_sender_goes_on_where_the_first_ended(run):
+    def main():
+        with linked("tcp4") as (ours, peer):
+            for rounds in (1, 2, 3):
+                with ours.zerocopy_sender() as sender:
+                    sender.sendall(DATA[:20_000])
+                    assert same(read_exactly(peer, 20_000), DATA[:20_000])
+                assert (sender.pending, sender.through) == (0, rounds)
+
+    run(main)
+
+
+def test_zero_copy_that_is_left_by_an_exception_keeps_its_memory_and_resets_what_is_closed(run):
+    def main():
+        with linked("tcp4") as (ours, peer):
+            peer.rcvbuf = 4096
+            with pytest.raises(TimeoutError), netnet.timeout(0.05), ours.zerocopy_sender() as sender:
+                for _ in range(1000):
+                    sender.sendall(bytearray(b"A" * 60_000))
+            if not sender.pending:
+                pytest.skip("this kernel copied at once: nothing is pending")
+            assert ours.linger == 0
+            del sender
+            junk = [bytearray(b"Z" * 60_000) for _ in range(100)]
+            assert set(peer.recv(100_000)) == {ord("A")}
+            ours.close()
+            with pytest.raises(ConnectionResetError):
+                while set(peer.recv(100_000)) == {ord("A")}:
+                    pass
+            assert junk
+
+    run(main)

@@ -3,6 +3,7 @@ tasks wait for is lost by it."""
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 
@@ -121,3 +122,56 @@ def test_an_error_of_the_poller_itself_ends_the_run(run):
 
     with pytest.raises(ValueError, match="closed epoll"):
         run(main, poller="epoll")
+
+
+def struck_main():
+    """The handler raises in the main task while all others wait."""
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    with pytest.raises(Struck):
+        netnet.sleep(10)
+
+
+def test_a_line_of_waiters_stays_a_line(backend, run, handler):
+    """The main task joins the line just when its members have been told to look again."""
+
+    def main():
+        with netnet.listen("127.0.0.1:0") as listener:
+            tasks = [netnet.spawn(listener.accept) for _ in range(2)]
+            wait_all_parked()
+            struck_main()
+            clients = [netnet.Socket() for _ in range(3)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(listener.getsockname())
+            accepted = [listener.accept()[0], *(task.result()[0] for task in tasks)]
+            for sock in (*accepted, *clients):
+                sock.close()
+
+    run(main)
+
+
+def test_a_foreign_descriptor_can_be_waited_for_again(backend, run, handler):
+    def main():
+        read_end, write_end = os.pipe2(os.O_NONBLOCK)
+        task = netnet.spawn(netnet.wait_readable, read_end)
+        wait_all_parked()
+        struck_main()
+        task.cancel()
+        netnet.spawn(lambda: (netnet.sleep(0.02), os.write(write_end, b"x")))
+        netnet.wait_readable(read_end)
+        assert os.read(read_end, 9) == b"x"
+        os.close(read_end)
+        os.close(write_end)
+
+    run(main)
+
+
+def test_a_handler_in_c_reaches_the_main_task_as_well(run, handler):
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def main():
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):
+            netnet.sleep(10)
+
+    run(main)

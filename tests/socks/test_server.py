@@ -821,3 +821,18 @@ def test_three_hundred_at_once(backend, run, proxy, limited_descriptors):
             assert not running.loop.relays
 
     run(main)
+
+
+@pytest.mark.parametrize("host", ["fe80::1%nope", "fe80::1%eth0x]", "[::1]", "a b", "x" * 200, "ho\u00e9st", "::1%%"])
+def test_a_name_that_can_be_none_is_refused(run, proxy, host, caplog):
+    def main():
+        with proxy() as p:
+            client = p.client(b"\4\1" + (80).to_bytes(2, "big") + b"\0\0\0\1" + b"\0" + host.encode() + b"\0")
+            with client:
+                assert client.recv(100)[:2] == b"\0\x5b"
+            session = p.ended()
+            assert session.outcome
+            assert str(session.line(0.0))
+
+    run(main)
+    assert not [record for record in caplog.records if record.exc_info]
