@@ -86,7 +86,7 @@ def located(address: Any, family: int) -> Any:
         return address
     if (host[0].isdecimal() and host[-1].isdecimal()) or host == "<broadcast>":
         return address
-    return (resolve(host, port, family=family)[0].sockaddr[0], *address[1:])
+    return (resolve(host, 0, family=family)[0].sockaddr[0], *address[1:])
 
 
 _INET = (int(socket.AF_INET), int(socket.AF_INET6))
