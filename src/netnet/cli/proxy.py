@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 import netnet
@@ -59,6 +60,7 @@ def _serve(address: netnet.Address, quiet: bool) -> None:
     )
     with netnet.listen(address) as listener:
         print(_greeting(listener, limits), flush=True)
+        gc.freeze()  # what stands now stands for good: the collector need not go through it again and again
         server.serve(listener)
 
 

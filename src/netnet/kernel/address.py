@@ -90,7 +90,8 @@ class IPv4Address(InetAddress):
             packed = socket.inet_pton(socket.AF_INET, host) if isinstance(host, str) else _packed(host, 4)
         except (OSError, ValueError):
             raise AddressError(f"{host!r} is no IPv4 address") from None
-        self._set(socket.inet_ntop(socket.AF_INET, packed), port)
+        # as text it has one form only, so it stands as it was told
+        self._set(host if isinstance(host, str) else socket.inet_ntop(socket.AF_INET, packed), port)
 
     @property
     def ip(self) -> ipaddress.IPv4Address:
