@@ -437,7 +437,7 @@ def test_unix_sockets(directory, name):
 
 
 @needs_linux
-@pytest.mark.parametrize("name", ["x" * (UNIX_PATH_MAX + 1), "é" * 54, "\0" + "y" * (UNIX_PATH_MAX + 1)])
+@pytest.mark.parametrize("name", ["x" * (UNIX_PATH_MAX + 1), "é" * 54])
 def test_unix_names_that_are_too_long_are_refused_when_bound(directory, name):
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError, match="too long"):
         sock.bind(to_sockaddr(UnixAddress(name)))
@@ -536,7 +536,9 @@ def test_a_path_that_begins_with_an_at_sign_does_not_print_as_an_abstract_name()
     assert str(UnixAddress("@x")) == "unix:./@x"
 
 
-@pytest.mark.parametrize("path", ["a\0b", "/run/s\0", b"abc", None, 5])
+@pytest.mark.parametrize(
+    "path", ["a\0b", "/run/s\0", "x" * (UNIX_PATH_MAX + 2), "\0" + "x" * 108, "\ud800", b"abc", None, 5]
+)
 def test_what_cannot_be_a_unix_path(path):
     with pytest.raises(netnet.AddressError):
         UnixAddress(path)

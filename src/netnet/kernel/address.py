@@ -222,6 +222,12 @@ class UnixAddress:
             raise AddressError(f"{self.path!r}: a UNIX path is a string")
         if "\0" in self.path and not self.abstract:
             raise AddressError(f"{self.path!r}: a path cannot contain a NUL character")
+        try:
+            size = len(os.fsencode(self.path))
+        except UnicodeEncodeError:
+            raise AddressError(f"{self.path!r}: the path has characters that file names cannot have") from None
+        if size > UNIX_PATH_MAX + 1:  # other programs may have used the byte that is meant for the end
+            raise AddressError(f"{self.path!r}: a UNIX path may have {UNIX_PATH_MAX} bytes, not {size}")
 
     @property
     def abstract(self) -> bool:
