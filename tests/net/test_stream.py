@@ -511,3 +511,16 @@ def test_a_handler_cancelled_by_the_end_may_say_goodbye(backend, run):
             assert conn.recv(99) == b""
 
     run(main)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/unix"), reason="this system does not tell which paths are bound")
+def test_the_path_of_a_server_that_does_not_listen_yet_is_left_to_it(tmp_path):
+    path = f"{tmp_path}/with space"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        with pytest.raises(OSError, match="listen on") as caught:
+            netnet.listen(f"unix:{path}")
+        assert caught.value.errno == errno.EADDRINUSE
+        other.listen()
+        netnet.connect(f"unix:{path}").close()
+    netnet.listen(f"unix:{path}").close()

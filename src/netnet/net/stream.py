@@ -181,7 +181,16 @@ def _is_stale(path: str) -> bool:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        return probe.connect_ex(path) == errno.ECONNREFUSED
+        return probe.connect_ex(path) == errno.ECONNREFUSED and not _is_bound(path)
+
+
+def _is_bound(path: str) -> bool:
+    """Whether a socket that does not listen (yet) has the path; Linux tells, see proc(5), ``/proc/net/unix``."""
+    try:
+        with open("/proc/net/unix", "rb") as table:
+            return any(line.rstrip(b"\n").split(None, 7)[7:] == [os.fsencode(path)] for line in table)
+    except OSError:
+        return False
 
 
 def serve(
