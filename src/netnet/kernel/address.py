@@ -74,8 +74,6 @@ class HostAddress(InetAddress):
             raise AddressError(f"{host!r} is an IP address and no name; InetAddress makes one of the right kind")
         self._set(host, port)
 
-    __str__ = InetAddress.__str__
-
 
 @dataclass(frozen=True, slots=True, init=False)
 class IPv4Address(InetAddress):
@@ -107,8 +105,6 @@ class IPv4Address(InetAddress):
     def sockaddr(self) -> tuple[str, int]:
         """What the ``socket`` module takes."""
         return (self.host, self.port)
-
-    __str__ = InetAddress.__str__
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -185,6 +181,9 @@ def _zone(host: object, scope: object) -> str:
 
 InetSocketAddress = IPv4Address | IPv6Address
 
+#: the two families of IP
+INET = (IPv4Address.family, IPv6Address.family)
+
 
 def _packed(host: object, size: int) -> bytes:
     """The bytes of an address that was given as an integer, or as of ``ipaddress``."""
@@ -222,12 +221,7 @@ class UnixAddress:
             raise AddressError(f"{self.path!r}: a UNIX path is a string")
         if "\0" in self.path and not self.abstract:
             raise AddressError(f"{self.path!r}: a path cannot contain a NUL character")
-        try:
-            size = len(os.fsencode(self.path))
-        except UnicodeEncodeError:
-            raise AddressError(f"{self.path!r}: the path has characters that file names cannot have") from None
-        if size > UNIX_PATH_MAX + 1:  # other programs may have used the byte that is meant for the end
-            raise AddressError(f"{self.path!r}: a UNIX path may have {UNIX_PATH_MAX} bytes, not {size}")
+        _check_length(self.path, self.path, UNIX_PATH_MAX + 1)  # others may have used the byte that is for the end
 
     @property
     def abstract(self) -> bool:
@@ -374,13 +368,18 @@ def _unix(path: str, whole: object) -> UnixAddress:
         raise AddressError(f"{whole!r}: a path cannot contain a NUL character")
     if len(path) < 1:
         raise AddressError(f"{whole!r} has no path; {_FORMS}")
+    _check_length(path, whole, UNIX_PATH_MAX)
+    return UnixAddress(path)
+
+
+def _check_length(path: str, whole: object, bytes_max: int) -> None:
+    """Raises ``AddressError``, which shows *whole*, for a UNIX path that is too long or cannot be encoded."""
     try:
         size = len(os.fsencode(path))
     except UnicodeEncodeError:
         raise AddressError(f"{whole!r}: the path has characters that file names cannot have") from None
-    if size > UNIX_PATH_MAX:
-        raise AddressError(f"{whole!r}: a UNIX path may have {UNIX_PATH_MAX} bytes, not more")
-    return UnixAddress(path)
+    if size > bytes_max:
+        raise AddressError(f"{whole!r}: a UNIX path may have {UNIX_PATH_MAX} bytes, not {size}")
 
 
 def _from_tuple(value: tuple[object, ...]) -> InetAddress:

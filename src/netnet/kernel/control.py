@@ -333,8 +333,7 @@ def _encode_one(one: Control, family: int) -> Raw:
     write = _WRITERS.get(type(one))
     if write is None:
         raise TypeError(f"{one!r} is no control message that can be sent; known: {_sendable()}")
-    names, data = write(one, family == socket.AF_INET6)
-    level, name = names
+    (level, name), data = write(one, family == socket.AF_INET6)
     type_number = number(name)
     if type_number is None:
         raise ValueError(f"{one!r}: {name} does not exist on {sys.platform}")
@@ -354,7 +353,11 @@ def _packed(layout: str, one: object, *values: object) -> bytes:
         raise ValueError(f"{one!r} cannot be sent: {error}") from None
 
 
-def _write_packet_info(one: PacketInfo, v6: bool) -> tuple[tuple[int, str], bytes]:
+#: the level and the constant's name, and the bytes
+_Written = tuple[tuple[int, str], bytes]
+
+
+def _write_packet_info(one: PacketInfo, v6: bool) -> _Written:
     address = one.local or one.address
     if v6 and isinstance(address, ipaddress.IPv6Address):
         mapped = address.ipv4_mapped
@@ -365,8 +368,6 @@ def _write_packet_info(one: PacketInfo, v6: bool) -> tuple[tuple[int, str], byte
         raise ValueError(f"{one!r}: an address of the socket's family is needed")
     return (_IP, "IP_PKTINFO"), _packed("@i4s4x", one, one.interface, address.packed)
 
-
-_Written = tuple[tuple[int, str], bytes]
 
 _WRITERS: Mapping[type, Callable[[Any, bool], _Written]] = {
     Rights: lambda one, v6: ((_SOCKET, "SCM_RIGHTS"), struct.pack(f"@{len(one.fds)}i", *one.fds)),

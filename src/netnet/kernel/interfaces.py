@@ -198,11 +198,9 @@ def _address(body: bytes) -> tuple[int, InterfaceAddress] | None:
     has = _attributes(body[_ADDRESS.size :])
     far, near, broadcast = has.get(1), has.get(2), has.get(4)
     own = near or far  # IFA_LOCAL; IPv6 tells IFA_ADDRESS alone
-    if family == socket.AF_INET and own is not None:
-        peer = ipaddress.IPv4Interface((far, prefix)) if far and far != own else None
-        towards = ipaddress.IPv4Address(broadcast) if broadcast else None
-        return index, InterfaceAddress(ipaddress.IPv4Interface((own, 32 if peer else prefix)), towards, peer)
-    if family == socket.AF_INET6 and own is not None:
-        peer6 = ipaddress.IPv6Interface((far, prefix)) if far and far != own else None
-        return index, InterfaceAddress(ipaddress.IPv6Interface((own, 128 if peer6 else prefix)), None, peer6)
-    return None
+    if own is None or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    peer = ipaddress.ip_interface((far, prefix)) if far and far != own else None
+    address = ipaddress.ip_interface((own, len(own) * 8 if peer else prefix))
+    towards = ipaddress.IPv4Address(broadcast) if broadcast and family == socket.AF_INET else None
+    return index, InterfaceAddress(address, towards, peer)

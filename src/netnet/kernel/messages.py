@@ -23,9 +23,6 @@ C = TypeVar("C")
 #: room for control messages where the caller says nothing: 253 descriptors (the kernel's limit) and a dozen others
 CONTROL_BYTES = 2048
 
-#: an IP datagram cannot be larger
-DATAGRAM_BYTES_MAX = 65535
-
 _INT_MAX = 2**31 - 1
 _RIGHTS = number("SCM_RIGHTS")
 

@@ -14,24 +14,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from netnet.errors import AddressError, ClosedError, OptionError
-from netnet.kernel.address import InetSocketAddress, IPv4Address, IPv6Address
+from netnet.kernel.address import INET, InetAddress, InetSocketAddress, IPv4Address, IPv6Address
 from netnet.kernel.interfaces import Interface, interfaces
 from netnet.kernel.numbers import number
-from netnet.kernel.options import find_option
+from netnet.kernel.options import SocketOptions
 from netnet.kernel.values import interface_index, write_sockaddr
 
 #: an interface as a caller may tell it: name, index, one of its addresses, or as ``interfaces`` tells it
 WhichInterface = str | int | Interface | None
 
-#: family → which option is the group's hops, loop, all
-_OPTIONS: Final[Mapping[int, Mapping[str, str]]] = {
-    int(socket.AF_INET): {"hops": "multicast_ttl", "loop": "multicast_loop", "all": "multicast_all"},
-    int(socket.AF_INET6): {
-        "hops": "ipv6_multicast_hops",
-        "loop": "ipv6_multicast_loop",
-        "all": "ipv6_multicast_all",
-    },
-}
+#: family → the options for the hops, loop and all of what is sent
+_HOPS: Final = {IPv4Address.family: SocketOptions.multicast_ttl, IPv6Address.family: SocketOptions.ipv6_multicast_hops}
+_LOOP: Final = {IPv4Address.family: SocketOptions.multicast_loop, IPv6Address.family: SocketOptions.ipv6_multicast_loop}
+_ALL: Final = {IPv4Address.family: SocketOptions.multicast_all, IPv6Address.family: SocketOptions.ipv6_multicast_all}
 
 _WHY: Final[Mapping[int, str]] = {
     errno.EADDRINUSE: "the socket is a member already",
@@ -109,20 +104,21 @@ class Multicast:
         the first is named; one that has no IPv4 address cannot be told and reads as ``None``.
         """
         if self._family() == socket.AF_INET6:
-            found: str | int | None = find_option("ipv6_multicast_if").get(self._sock)
-            return found
-        address = find_option("multicast_if").get(self._sock)
-        return None if address == "0.0.0.0" else _with_address(address)
+            return SocketOptions.ipv6_multicast_if.get(self._sock)
+        ip = ipaddress.IPv4Address(SocketOptions.multicast_if.get(self._sock))
+        found = None if ip.is_unspecified else _with_address(ip)
+        return None if found is None else found.name
 
     @interface.setter
     def interface(self, which: WhichInterface) -> None:
         family, index = self._family(), self._index(which)
         if family == socket.AF_INET6:
-            find_option("ipv6_multicast_if").set(self._sock, index)
+            SocketOptions.ipv6_multicast_if.set(self._sock, index)
             return
-        address = _first_address(index) if index else "0.0.0.0"
-        if isinstance(which, str) and which.count(".") == 3 and _is_ip(which):
-            address = which
+        if isinstance(which, str) and isinstance(told := InetAddress(which, 0), IPv4Address):
+            address = told.host
+        else:
+            address = _first_address(index) if index else "0.0.0.0"
         request = struct.pack("@4s4si", bytes(4), socket.inet_aton(address), index)
         try:
             self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
@@ -134,44 +130,38 @@ class Multicast:
     @property
     def hops(self) -> int:
         """How many hops what is sent may take: 0 stays on this machine, 1 on this network (the default)."""
-        return self._get("hops")
+        return _HOPS[self._family()].get(self._sock)
 
     @hops.setter
     def hops(self, count: int) -> None:
-        self._set("hops", count)
+        _HOPS[self._family()].set(self._sock, count)
 
     @property
     def loop(self) -> bool:
         """Whether what is sent also reaches this machine."""
-        return bool(self._get("loop"))
+        return _LOOP[self._family()].get(self._sock)
 
     @loop.setter
     def loop(self, on: bool) -> None:
-        self._set("loop", on)
+        _LOOP[self._family()].set(self._sock, on)
 
     @property
     def all(self) -> bool:
         """Whether the socket gets what goes to any group that someone on this machine has joined (Linux's default)."""
-        return bool(self._get("all"))
+        return _ALL[self._family()].get(self._sock)
 
     @all.setter
     def all(self, on: bool) -> None:
-        self._set("all", on)
+        _ALL[self._family()].set(self._sock, on)
 
     # -- what stands behind
-
-    def _get(self, what: str) -> int:
-        return int(find_option(_OPTIONS[self._family()][what]).get(self._sock))
-
-    def _set(self, what: str, value: object) -> None:
-        find_option(_OPTIONS[self._family()][what]).set(self._sock, value)
 
     def _family(self) -> int:
         """The socket's family, if it can do multicast."""
         if self._sock.fileno() < 0:
             raise ClosedError
         family = int(self._sock.family)
-        if family not in _OPTIONS:
+        if family not in INET:
             raise OSError(errno.EAFNOSUPPORT, "multicast needs an IPv4 or IPv6 socket")
         if self._sock.type not in (socket.SOCK_DGRAM, socket.SOCK_RAW):
             raise OSError(errno.ESOCKTNOSUPPORT, "multicast needs a datagram or raw socket, and this is a stream")
@@ -204,9 +194,9 @@ class Multicast:
             if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
                 zone = ip.scope_id
                 return interface_index(int(zone) if zone.isascii() and zone.isdigit() else zone)
-            for interface in interfaces().values():
-                if any(one.ip == ip for one in interface.addresses):
-                    return interface.index
+            found = _with_address(ip)
+            if found is not None:
+                return found.index
             raise ValueError(f"no interface has the address {which}")
         return interface_index(which)
 
@@ -221,14 +211,6 @@ def _storage(address: InetSocketAddress) -> bytes:
     return write_sockaddr(address).ljust(128, b"\0")
 
 
-def _is_ip(text: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET, text)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def _first_address(index: int) -> str:
     for interface in interfaces().values():
         if interface.index == index:
@@ -236,8 +218,6 @@ def _first_address(index: int) -> str:
     return "0.0.0.0"
 
 
-def _with_address(address: str) -> str | None:
-    for interface in interfaces().values():
-        if any(str(one.ip) == address for one in interface.addresses):
-            return interface.name
-    return None
+def _with_address(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Interface | None:
+    """The first interface that has the address."""
+    return next((each for each in interfaces().values() if any(one.ip == ip for one in each.addresses)), None)

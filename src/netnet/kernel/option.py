@@ -7,14 +7,13 @@ the truth. What the kernel refuses for this socket is the ``OSError`` of its num
 
 from __future__ import annotations
 
-import difflib
 import enum
 import errno
 import os
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Generic, Self, TypeVar, overload
 
 from netnet.errors import ClosedError, OptionError
 from netnet.kernel.numbers import number
@@ -27,7 +26,6 @@ class Kind(enum.Enum):
     """The sockets that an option is for."""
 
     ANY = "any socket"
-    CONNECTED = "connected"
     INET = "TCP, UDP"
     TCP = "TCP"
     TCP_CONNECTED = "TCP, connected"
@@ -195,14 +193,3 @@ _LEVELS: Mapping[str, str] = {
     "PACKET": "SOL_PACKET",
     "NETLINK": "SOL_NETLINK",
 }
-
-
-def find(table: Mapping[str, Option[Any]], name: str) -> Option[Any]:
-    """The option of a name, ``"nodelay"``, or of a constant, ``"TCP_NODELAY"``. Raises ``OptionError``."""
-    found = table.get(name) or next((option for option in table.values() if option.constant == name), None)
-    if found is not None:
-        return found
-    known = [*table, *(option.constant for option in table.values())]
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else "'netnet sockopts' lists all"
-    raise OptionError(f"there is no socket option {name!r}; {hint}")

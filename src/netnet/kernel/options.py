@@ -8,13 +8,15 @@ value stands in bytes: ``values``. Where a meaning names no unit, the number has
 
 from __future__ import annotations
 
+import difflib
 import enum
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
+from netnet.errors import OptionError
 from netnet.kernel.control import PidFd
-from netnet.kernel.option import Access, Kind, Option, find
+from netnet.kernel.option import Access, Kind, Option
 from netnet.kernel.tcp_info import TcpInfoValue
 from netnet.kernel.values import (
     INTERFACE_NAME_BYTES,
@@ -608,4 +610,9 @@ OPTIONS: Final[Mapping[str, Option[Any]]] = {
 
 def find_option(name: str) -> Option[Any]:
     """The option of a name, ``"nodelay"``, or of a constant, ``"TCP_NODELAY"``. Raises ``OptionError``."""
-    return find(OPTIONS, name)
+    found = OPTIONS.get(name) or next((option for option in OPTIONS.values() if option.constant == name), None)
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(name, [*OPTIONS, *(option.constant for option in OPTIONS.values())], 1)
+    hint = f"did you mean {near[0]!r}?" if near else "'netnet sockopts' lists all"
+    raise OptionError(f"there is no socket option {name!r}; {hint}")

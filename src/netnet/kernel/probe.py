@@ -41,7 +41,6 @@ _PLAIN: Mapping[Kind, tuple[int, int, int]] = {
 
 #: kind → the family and the host of a connection over loopback
 _CONNECTED: Mapping[Kind, tuple[int, str]] = {
-    Kind.CONNECTED: (socket.AF_INET, "127.0.0.1"),
     Kind.TCP_CONNECTED: (socket.AF_INET, "127.0.0.1"),
     Kind.IPV4_CONNECTED: (socket.AF_INET, "127.0.0.1"),
     Kind.IPV6_CONNECTED: (socket.AF_INET6, "::1"),
@@ -82,7 +81,7 @@ class Probe:
 
 
 def probe(option: Option[Any]) -> Probe:
-    """Asks for one option. An option that can only be set is told as supported if this platform has its number."""
+    """Asks for one option. Of an option that can only be set, there is no default to tell."""
     if option.number is None or option.level_number is None:
         return Probe(option, False, reason=f"not on this system; it is there on: {option.kernels}")
     try:

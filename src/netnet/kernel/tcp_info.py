@@ -6,7 +6,10 @@ The kernel's ``struct tcp_info`` has grown with time, always at its end; an olde
 
 from __future__ import annotations
 
+import bisect
 import enum
+import itertools
+import re
 import struct
 from dataclasses import dataclass, fields
 
@@ -115,21 +118,16 @@ class TcpInfo:
     total_rto_time_ms: int | None = None
 
 
-#: the numbers behind the eight bytes in front, as the kernel lays them out: a letter a field
-_LAYOUT = "24I4Q6I4Q2I2Q6I2HI"
 _HEAD = struct.Struct("@8B")
-
-
-def _letters(layout: str) -> list[str]:
-    """``"2IQ"`` → ``["I", "I", "Q"]``."""
-    found, count = [], ""
-    for letter in layout:
-        if letter.isdigit():
-            count += letter
-        else:
-            found += [letter] * int(count or 1)
-            count = ""
-    return found
+#: the numbers behind the eight bytes in front, as the kernel lays them out
+_LAYOUT = "24I4Q6I4Q2I2Q6I2HI"
+_NUMBERS = struct.Struct(f"={_LAYOUT}")
+#: where each of them ends
+_LETTERS = "".join(letter * int(count or 1) for count, letter in re.findall(r"(\d*)(\D)", _LAYOUT))
+_ENDS = list(itertools.accumulate(struct.calcsize(f"={letter}") for letter in _LETTERS))
+#: how many of them every kernel tells
+_OLDEST = 24
+assert len(_ENDS) == len(fields(TcpInfo)) - 10
 
 
 class TcpInfoValue(Value[TcpInfo]):
@@ -144,15 +142,8 @@ class TcpInfoValue(Value[TcpInfo]):
             state = TcpState(state)
         except ValueError:
             pass  # of a kernel to come
-        numbers: list[int] = []
-        offset = _HEAD.size
-        for letter in _LETTERS:
-            size = struct.calcsize(letter)
-            if offset + size > len(data):
-                break
-            numbers += struct.unpack_from(letter, data, offset)
-            offset += size
-        numbers += [0] * (_OLDEST - len(numbers))
+        told = max(bisect.bisect_right(_ENDS, len(data) - _HEAD.size), _OLDEST)
+        numbers = _NUMBERS.unpack(data[_HEAD.size :][: _NUMBERS.size].ljust(_NUMBERS.size, b"\0"))[:told]
         return TcpInfo(
             state,
             ca_state,
@@ -166,9 +157,3 @@ class TcpInfoValue(Value[TcpInfo]):
             limits >> 1 & 3,
             *numbers,
         )
-
-
-_LETTERS = _letters(_LAYOUT)
-#: how many of the numbers every kernel tells
-_OLDEST = 24
-assert len(_LETTERS) == len(fields(TcpInfo)) - 10

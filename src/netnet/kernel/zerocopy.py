@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from netnet.kernel.control import ExtendedError
 from netnet.kernel.flags import MSG
 from netnet.kernel.messages import receive
-from netnet.kernel.options import find_option
+from netnet.kernel.options import SocketOptions
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -61,7 +61,7 @@ class ZeroCopyLedger:
         """Raises ``OSError`` or ``OptionError`` where the socket cannot do it: TCP and UDP can, on Linux."""
         self._sock = sock
         self._flag = MSG("zerocopy", "nosignal")
-        find_option("zerocopy").set(sock, True)
+        SocketOptions.zerocopy.set(sock, True)
         self._sends = _sends.setdefault(sock, _Sends())
 
     @property
@@ -110,7 +110,7 @@ class ZeroCopyLedger:
         sends = self._sends
         if sends.linger is not None and not sends.held:
             (linger,), sends.linger = sends.linger, None
-            find_option("linger").set(self._sock, linger)
+            SocketOptions.linger.set(self._sock, linger)
         return found
 
     def let_go(self) -> None:
@@ -121,9 +121,8 @@ class ZeroCopyLedger:
         self.notices()
         sends = self._sends
         if sends.held and sends.linger is None:
-            option = find_option("linger")
-            sends.linger = (option.get(self._sock),)
-            option.set(self._sock, 0)
+            sends.linger = (SocketOptions.linger.get(self._sock),)
+            SocketOptions.linger.set(self._sock, 0)
 
     def _read(self) -> Notice | None:
         error: ExtendedError | None

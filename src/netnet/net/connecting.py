@@ -6,7 +6,6 @@ import errno
 import os
 from typing import Any
 
-from netnet.errors import ClosedError
 from netnet.kernel.address import to_sockaddr
 from netnet.net.resolve import located
 from netnet.net.waiting import UNIX, WaitingSocket, family_of, plain
@@ -39,8 +38,7 @@ class ConnectingSocket(WaitingSocket):
         if code:
             if code == errno.EWOULDBLOCK and self._timeout:
                 raise TimeoutError("timed out")
-            if self.fileno() < 0:
-                raise ClosedError
+            self._open()
             raise OSError(code, os.strerror(code))
 
     def connect_ex(self, address: Any, /) -> int:

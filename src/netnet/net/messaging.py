@@ -12,12 +12,12 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from netnet.kernel.address import SocketAddress, from_sockaddr
+from netnet.kernel.address import INET, SocketAddress, from_sockaddr
 from netnet.kernel.control import RIGHTS_MAX, Control, Rights
 from netnet.kernel.flags import MSG
 from netnet.kernel.messages import CONTROL_BYTES, Message, checked_fds, prepared, receive, receive_into
 from netnet.net.resolve import located
-from netnet.net.waiting import DONTWAIT, INET, NOSIGNAL, UNIX, WaitingSocket, family_of, plain, type_of
+from netnet.net.waiting import DONTWAIT, NOSIGNAL, UNIX, WaitingSocket, family_of, plain, type_of
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.worker import worker_or_none
 
@@ -29,7 +29,6 @@ WhichFlags = int | str | Iterable[str]
 
 TRUNC = getattr(socket, "MSG_TRUNC", 0)
 WAITALL = getattr(socket, "MSG_WAITALL", 0)
-
 
 #: the others ignore ``MSG_ERRQUEUE``, and would receive instead
 _WITH_ERROR_QUEUE = (*INET, int(getattr(socket, "AF_PACKET", -1)), int(getattr(socket, "AF_CAN", -1)))
@@ -43,8 +42,8 @@ class MessagingSocket(WaitingSocket):
     # -- as in the standard class
 
     def _recv_all(self, view: memoryview, flags: int) -> int:
-        """``MSGWAITALL``: the descriptor does not block, so the waiting for the rest is ours."""
-        if self.type != socket.SOCK_STREAM or self._timeout == 0 or flags & DONTWAIT:
+        """``MSG_WAITALL``: the descriptor does not block, so the waiting for the rest is ours."""
+        if not self._may_wait_for_all(flags):
             return self._cooperate(READABLE, plain.recv_into, view, len(view), flags, flags=flags)
         rest = flags & ~WAITALL
         done = 0
@@ -69,13 +68,11 @@ class MessagingSocket(WaitingSocket):
 
         (A UNIX stream stops at a boundary of control messages, and to go on might lose descriptors.)
         """
-        return (
-            bool(flags & WAITALL)
-            and type_of(self) == socket.SOCK_STREAM
-            and family_of(self) in INET
-            and self._timeout != 0
-            and not flags & DONTWAIT
-        )
+        return bool(flags & WAITALL) and family_of(self) in INET and self._may_wait_for_all(flags)
+
+    def _may_wait_for_all(self, flags: int) -> bool:
+        """Whether waiting until a buffer is full makes sense: on a stream, in a call that may wait."""
+        return type_of(self) == socket.SOCK_STREAM and self._timeout != 0 and not flags & DONTWAIT
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receives a datagram (or bytes) and its sender's address. See recvfrom(2)."""
@@ -96,14 +93,10 @@ class MessagingSocket(WaitingSocket):
 
         def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
             """Receives bytes and control messages: ``(data, ancdata, msg_flags, address)``. See recvmsg(2)."""
-            if flags & TRUNC:
+            if flags & TRUNC or self._insists(flags):
                 buffer = bytearray(bufsize)
                 count, *rest = self.recvmsg_into([buffer], ancbufsize, flags)
                 return whole(buffer, count), *rest
-            if self._insists(flags):
-                buffer = bytearray(bufsize)
-                count, *rest = self.recvmsg_into([buffer], ancbufsize, flags)
-                return bytes(memoryview(buffer)[:count]), *rest
             return self._cooperate(READABLE, plain.recvmsg, bufsize, ancbufsize, flags, flags=flags)
 
         def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, list[Any], int, Any]:
@@ -136,13 +129,11 @@ class MessagingSocket(WaitingSocket):
 
     def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends one datagram. See sendto(2)."""
-        if args:
-            args = (*args[:-1], located(args[-1], family_of(self)))
-        if len(args) == 2:
-            args = (args[0] | NOSIGNAL, args[1])
-        elif len(args) == 1:
-            args = (NOSIGNAL, args[0])
-        return self._send_datagram(plain.sendto, data, *args, flags=args[0] if len(args) == 2 else 0, aimed=True)
+        if len(args) not in (1, 2):
+            return plain.sendto(self, data, *args)  # fails, and says how many there must be
+        flags = args[0] | NOSIGNAL if len(args) == 2 else NOSIGNAL
+        address = located(args[-1], family_of(self))
+        return self._send_datagram(plain.sendto, data, flags, address, flags=flags, aimed=True)
 
     if hasattr(plain, "sendmsg"):
 
@@ -221,7 +212,8 @@ class MessagingSocket(WaitingSocket):
         Never waits. Sockets that have no such queue (UNIX, netlink) have nothing in it.
         Entries come where ``recverr``, ``timestamping`` or ``zerocopy`` is set. See ip(7), ``IP_RECVERR``.
         """
-        if self._open() >= 0 and family_of(self) not in _WITH_ERROR_QUEUE:
+        self._open()
+        if family_of(self) not in _WITH_ERROR_QUEUE:
             return None
         try:
             return receive(self, size, CONTROL_BYTES, MSG("errqueue", "dontwait"))

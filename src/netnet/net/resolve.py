@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from types import NoneType
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from netnet.kernel.address import InetAddress, IPv4Address, IPv6Address, SocketAddress, from_sockaddr, to_sockaddr
+from netnet.kernel.address import INET, InetAddress, IPv4Address, IPv6Address, SocketAddress, from_sockaddr, to_sockaddr
 from netnet.kernel.flags import AI, NI
 from netnet.runtime.threads import to_thread
 from netnet.runtime.worker import worker_or_none
@@ -79,7 +79,7 @@ def located(address: Any, family: int) -> Any:
     """
     if type(address) is not tuple:
         address = to_sockaddr(address)
-    if family not in _INET or not isinstance(address, tuple) or len(address) < 2:
+    if family not in INET or not isinstance(address, tuple) or len(address) < 2:
         return address
     host, port = address[:2]
     if not isinstance(host, str) or not host or not isinstance(port, int) or ":" in host:
@@ -87,9 +87,6 @@ def located(address: Any, family: int) -> Any:
     if (host[0].isdecimal() and host[-1].isdecimal()) or host == "<broadcast>":
         return address
     return (resolve(host, 0, family=family)[0].sockaddr[0], *address[1:])
-
-
-_INET = (int(socket.AF_INET), int(socket.AF_INET6))
 
 
 class AddressInfo(NamedTuple):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from typing import TYPE_CHECKING, Any, Self
 
-from netnet.errors import ClosedError
+from netnet.kernel.address import INET
 from netnet.kernel.transfer import Moved, Pipe, Stop, cannot, pipes, send_file
 from netnet.kernel.zerocopy import ZeroCopyLedger
-from netnet.net.waiting import INET, NOSIGNAL, WaitingSocket, family_of, plain
+from netnet.net.waiting import NOSIGNAL, WaitingSocket, family_of, plain
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.runtime.foreign import wait_writable
 from netnet.runtime.worker import worker_or_none
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 #: one step moves at most so much, so that a peer who keeps up does not keep the loop: a few milliseconds
 STEP_BYTES = 1 << 22
-
-_PEEK = 2  # MSG_PEEK, everywhere
 
 
 class TransferringSocket(WaitingSocket):
@@ -41,8 +40,7 @@ class TransferringSocket(WaitingSocket):
         ``ValueError`` on a non-blocking or non-stream socket.
         """
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
-        if self.fileno() < 0:
-            raise ClosedError
+        self._open()
         if self._timeout == 0:
             raise ValueError("non-blocking sockets are not supported")
         try:
@@ -212,7 +210,7 @@ def _fill(sock: WaitingSocket, pipe: Pipe, size: int) -> int:
             if not may_be_urgent:
                 raise
             filled = 0
-        if filled or not plain.recv(sock, 1, _PEEK):
+        if filled or not plain.recv(sock, 1, socket.MSG_PEEK):
             return filled
     return -1
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 from netnet.errors import BusyError, ClosedError
+from netnet.kernel.address import INET
 from netnet.kernel.numbers import number
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
@@ -41,7 +42,6 @@ NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 #: urgent data and the error queue: readiness is not about them, and the kernel never waits for them
 _AT_ONCE = getattr(socket, "MSG_OOB", 0) | getattr(socket, "MSG_ERRQUEUE", 0)
-INET = (int(socket.AF_INET), int(socket.AF_INET6))
 UNIX = int(getattr(socket, "AF_UNIX", -1))
 _STREAM = int(socket.SOCK_STREAM)
 _TCP = (0, int(socket.IPPROTO_TCP))
@@ -233,9 +233,10 @@ class WaitingSocket(socket.socket):
         fd = super().detach()
         descriptor.fd = -1
         worker = worker_or_none()
-        if (
-            fd >= 0 and not descriptor.twins and (worker is None or fd not in worker.loop.descriptors)
-        ):  # else another socket object has it, too
+        shared = descriptor.twins or (
+            worker is not None and fd in worker.loop.descriptors
+        )  # with another socket object
+        if fd >= 0 and not shared:
             with contextlib.suppress(OSError):  # closed behind our back
                 os.set_blocking(fd, self._timeout is None)
         return fd

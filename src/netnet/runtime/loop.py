@@ -304,15 +304,12 @@ class Loop:
     def look_again(self) -> None:
         """Events may have been lost: whoever waits for a descriptor tries again. In the hub, as if all were ready."""
         for descriptor in list(self.descriptors.values()):
-            descriptor.readable = descriptor.writable = True
-            waiter, descriptor.reader = descriptor.reader, None
-            if waiter is not None:
-                self.credit = BUDGET
-                waiter.switch()
-            waiter, descriptor.writer = descriptor.writer, None
-            if waiter is not None:
-                self.credit = BUDGET
-                waiter.switch()
+            for side in (READABLE, WRITABLE):
+                waiter = descriptor.reader if side == READABLE else descriptor.writer
+                descriptor.put(side, None)
+                if waiter is not None:
+                    self.credit = BUDGET
+                    waiter.switch()
 
     def hand_over(self, current: Worker) -> None:
         """Parks *current*, which is where it waits already, and goes on with the turn.
