@@ -31,6 +31,8 @@ ALLOWED = {
     "cli": {"netnet", "bench", "testing", "socks", "net", "runtime", "poller", "kernel", "errors"},
     "netnet": {"net", "runtime", "poller", "kernel", "errors"},
     "socket": {"netnet", "net", "runtime", "poller", "kernel", "errors"},
+    "select": {"net", "runtime", "poller", "kernel", "errors"},
+    "selectors": {"select", "net", "runtime", "poller", "kernel", "errors"},
     "__main__": {"cli"},
 }
 

@@ -12,9 +12,13 @@ built-in ones (``ConnectionRefusedError``, ``TimeoutError``, ``BlockingIOError``
         ├── DeadlockError          every task waits for another one, for good; also RuntimeError
         ├── ClosedError            you closed it, in this task or another one; also OSError with EBADF
         ├── TaskCancelledError     ``result()`` of a task that was cancelled has nothing to give; also RuntimeError
+        ├── ThreadError            an OS thread cannot be started, or this run forbids it; also RuntimeError
+        ├── ChannelClosedError     nothing more goes through this channel; also EOFError
+        ├── IncompleteError        the stream ended before all was there; ``partial`` is what came; also EOFError
         ├── OptionError            no such option or flag here, or it cannot be read or written; also AttributeError
         ├── AddressError           an address could not be read; also ValueError
         └── ProtocolError          the peer broke the protocol; also ValueError
+            └── LimitError         the peer sent more than the limit before it came to an end
 """
 
 from __future__ import annotations
@@ -57,6 +61,31 @@ class TaskCancelledError(Error, RuntimeError):
     """The task was cancelled before it had a result."""
 
 
+class ThreadError(Error, RuntimeError):
+    """An OS thread cannot be started, because the system refuses or because the run was started without threads."""
+
+
+class ChannelClosedError(Error, EOFError):
+    """The channel is closed: nothing can be sent any more, and everything that was sent has been received.
+
+    ``channel`` is the one.
+    """
+
+    def __init__(self, message: str, channel: object = None) -> None:
+        super().__init__(message)
+        self.channel = channel
+
+
+class IncompleteError(Error, EOFError):
+    """The stream ended too early. ``partial`` is what came before the end, ``expected`` how many bytes were asked for
+    (``None`` where a separator was)."""
+
+    def __init__(self, partial: bytes, expected: int | None, message: str) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.expected = expected
+
+
 class OptionError(Error, AttributeError):
     """A socket option or a flag that this system does not have, or that can only be read, or only be set."""
 
@@ -67,3 +96,7 @@ class AddressError(Error, ValueError):
 
 class ProtocolError(Error, ValueError):
     """The peer sent what its protocol does not allow; the message says what and where."""
+
+
+class LimitError(ProtocolError):
+    """More came than the limit allows before the end that was looked for. It is still there to be read."""

@@ -1,6 +1,6 @@
-"""The contract that every poller keeps, on each backend: register once, one report a change, level-triggered watches,
-waking from another thread, closing. Then what only the package itself decides: which backend is taken, and the look at
-one descriptor without a poller."""
+"""The contract that every poller keeps, on each backend and as a member of a shared one: register once, one report a
+change, level-triggered watches, exclusive wake-ups, waking from another thread, closing. Then what only the package
+itself decides: which backend is taken, and the look at one descriptor without a poller."""
 
 from __future__ import annotations
 
@@ -16,16 +16,45 @@ import pytest
 from netnet.errors import UsageError
 from netnet.poller import BACKENDS, ENVIRONMENT, available, create
 from netnet.poller.contract import ERROR, HANGUP, PEER_CLOSED, READABLE, UNUSUAL, URGENT, WRITABLE
+from netnet.poller.shared import SharedPoller
 from netnet.poller.single import wait_one
+from tests import conftest, kqueue_standin
 
 BOTH = READABLE | WRITABLE
+#: every poller there is here, a member of a shared one included
+KINDS = [*conftest.BACKENDS, *(["shared"] if hasattr(select, "epoll") else [])]
+
+
+@pytest.fixture(params=KINDS)
+def backend(request, monkeypatch):
+    if request.param == "kqueue" and not hasattr(select, "kqueue"):
+        kqueue_standin.install(monkeypatch)
+    monkeypatch.setenv(ENVIRONMENT, request.param)
+    return request.param
+
+
+def make(backend):
+    return create(SharedPoller() if backend == "shared" else None)
 
 
 @pytest.fixture
 def poller(backend):
-    one = create()
+    one = make(backend)
     yield one
     one.close()
+
+
+@pytest.fixture
+def pollers(backend):
+    """Three of a kind, for three loops."""
+    if backend == "shared":
+        with SharedPoller() as shared:
+            some = [create(shared) for _ in range(3)]
+    else:
+        some = [create() for _ in range(3)]
+    yield some
+    for one in some:
+        one.close()
 
 
 @pytest.fixture
@@ -72,7 +101,7 @@ def empty(one):
 
 def test_name_and_kind(backend, poller):
     assert poller.name == backend
-    assert poller.edge_triggered == (backend in ("epoll", "kqueue"))
+    assert poller.edge_triggered == (backend in ("epoll", "kqueue", "shared"))
 
 
 def test_nothing_is_reported_of_nothing(poller):
@@ -199,6 +228,63 @@ def test_a_number_can_be_registered_anew(poller, pair):
         other.send(b"x")
         assert look(poller, one, READABLE) & READABLE
         poller.unregister(one.fileno())
+
+
+# -- exclusive wake-ups
+
+
+@pytest.fixture
+def listeners():
+    """Three descriptors for one listening socket."""
+    with socket.create_server(("127.0.0.1", 0)) as one, one.dup() as two, one.dup() as three:
+        for listener in (one, two, three):
+            listener.setblocking(False)
+        yield [one, two, three]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_listener_of_several_pollers(pollers, listeners, exclusive):
+    """None of them waits, so the kernel has nobody to prefer: all are told."""
+    for poller, listener in zip(pollers, listeners, strict=True):
+        poller.register(listener.fileno(), exclusive)
+    for _ in range(3):
+        for poller, listener in zip(pollers, listeners, strict=True):
+            poller.rearm(listener.fileno(), READABLE)
+        with socket.create_connection(listeners[0].getsockname()):
+            told = [fd for poller in pollers for fd, _ in poller.wait(10)]
+            assert {one.fileno() for one in listeners} <= set(told) | {fd for one in pollers for fd, _ in one.wait(0)}
+            listeners[0].accept()[0].close()
+
+
+def test_exclusive_tells_what_is_ready_at_registering(poller, listeners):
+    listener = listeners[0]
+    with socket.create_connection(listener.getsockname()):
+        poller.register(listener.fileno(), exclusive=True)
+        assert look(poller, listener, READABLE) & READABLE
+        assert not look(poller, listener) & READABLE
+        poller.unregister(listener.fileno())
+        poller.register(listener.fileno(), exclusive=True)  # nobody took it: whoever comes to wait is told
+        assert look(poller, listener, READABLE) & READABLE
+        listener.accept()[0].close()
+
+
+def test_exclusive_tells_each_arrival(poller, listeners):
+    listener = listeners[0]
+    poller.register(listener.fileno(), exclusive=True)
+    for _ in range(3):
+        assert not look(poller, listener, READABLE) & READABLE
+        with socket.create_connection(listener.getsockname()):
+            assert look(poller, listener, READABLE) & READABLE
+            listener.accept()[0].close()
+
+
+def test_exclusive_is_unregistered_as_any(poller, listeners):
+    listener = listeners[0]
+    poller.register(listener.fileno(), exclusive=True)
+    poller.unregister(listener.fileno())
+    with socket.create_connection(listener.getsockname()):
+        assert look(poller, listener) == 0
+        listener.accept()[0].close()
 
 
 # -- foreign descriptors
@@ -328,7 +414,7 @@ def test_a_near_deadline_ends_the_wait(poller, seconds):
 
 def test_close_gives_everything_back(backend, pair):
     one, _ = pair
-    poller = create()
+    poller = make(backend)
     poller.register(one.fileno())
     poller.rearm(one.fileno(), READABLE)
     poller.close()  # the descriptors are counted after the test
@@ -347,6 +433,7 @@ def test_the_best_comes_first(monkeypatch):
     assert poller.name == available()[0]
 
 
+@pytest.mark.parametrize("backend", conftest.BACKENDS, indirect=True)
 def test_the_environment_decides(backend):
     poller = create()
     poller.close()

@@ -255,7 +255,7 @@ def test_result_returns_the_value_again_and_again(run):
 def test_many_can_wait_for_one(run):
     def main():
         gate = netnet.Event()
-        task = netnet.spawn(lambda: gate.wait() or "value")
+        task = netnet.spawn(lambda: gate.wait() and "value")
         others = [netnet.spawn(task.result) for _ in range(5)]
         wait_all_parked()
         gate.set()
@@ -298,7 +298,7 @@ def test_result_of_a_cancelled_task(run):
 def test_cancelling_who_waits_for_a_result_leaves_the_task_alone(run):
     def main():
         gate = netnet.Event()
-        task = netnet.spawn(lambda: gate.wait() or "value")
+        task = netnet.spawn(lambda: gate.wait() and "value")
         waiter = netnet.spawn(task.result)
         wait_all_parked()
         waiter.cancel()

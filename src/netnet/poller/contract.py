@@ -36,8 +36,13 @@ class Poller(Protocol):
     #: bytes written here wake ``wait``; non-blocking, for ``signal.set_wakeup_fd``
     wake_fd: int
 
-    def register(self, fd: int) -> None:
-        """Reports changes of ``fd`` in both directions from now on; what is ready already counts as a change."""
+    def register(self, fd: int, exclusive: bool = False) -> None:
+        """Reports changes of ``fd`` in both directions from now on; what is ready already counts as a change.
+
+        *exclusive*: where duplicates of ``fd`` are registered so with other pollers (of other OS threads or processes),
+        a change need wake only one of those that wait; whoever is woken has to deal with it. A hint: where the
+        kernel cannot, all are woken. Urgent data and the peer's end are not told then, so it is for listeners.
+        """
 
     def unregister(self, fd: int) -> None:
         """Forgets ``fd``, also where the kernel has forgotten it before."""
@@ -59,6 +64,13 @@ class Poller(Protocol):
 
     def close(self) -> None:
         """Gives the kernel's resources back."""
+
+
+class Sharing(Protocol):
+    """What several loops poll together: each has a member of it."""
+
+    def member(self) -> Poller:
+        """A poller for one more loop, which closes it."""
 
 
 class Waker:

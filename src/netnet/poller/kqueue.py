@@ -34,7 +34,7 @@ class KqueuePoller:
     def _change(self, fd: int, direction: int, flags: int) -> None:
         self._kq.control([select.kevent(fd, self._filters[direction], flags)], 0)
 
-    def register(self, fd: int) -> None:
+    def register(self, fd: int, exclusive: bool = False) -> None:
         for direction in self._filters:
             self._change(fd, direction, select.KQ_EV_ADD | select.KQ_EV_CLEAR)
 

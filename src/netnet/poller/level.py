@@ -25,7 +25,7 @@ class LevelPoller:
         self.wake = self._waker.wake
         self.wake_fd = self._waker.wake_fd
 
-    def register(self, fd: int) -> None:
+    def register(self, fd: int, exclusive: bool = False) -> None:
         self._masks[fd] = 0
 
     def unregister(self, fd: int) -> None:

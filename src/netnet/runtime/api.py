@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
-from greenlet import GreenletExit
+from greenlet import GreenletExit, getcurrent
 
 from netnet.errors import Cancelled, TaskCancelledError, UsageError
+from netnet.poller import Sharing
 from netnet.runtime.clock import Clock, checked_seconds
+from netnet.runtime.instruments import Instrument, Instruments
 from netnet.runtime.loop import Loop, running
 from netnet.runtime.signals import Delivery
 from netnet.runtime.task import Task, log
@@ -20,11 +22,21 @@ from netnet.runtime.worker import Worker, current_worker, main_then_stop, worker
 T = TypeVar("T")
 
 
-def run(main: Callable[..., T], /, *args: object, clock: Clock | None = None, poller: str | None = None) -> T:
+def run(
+    main: Callable[..., T],
+    /,
+    *args: object,
+    clock: Clock | None = None,
+    poller: str | Sharing | None = None,
+    threads: bool = True,
+    instruments: Sequence[Instrument] = (),
+) -> T:
     """Runs ``main(*args)`` as the main task and returns what it returns, once all tasks have ended.
 
-    *clock*: the real one, or ``netnet.testing.VirtualClock()``. *poller*: a backend's name; else the environment
-    variable ``NETNET_POLLER``, else the best of this system.
+    *clock*: the real one, or ``netnet.testing.VirtualClock()``. *poller*: a backend's name, or a ``SharedPoller``; else
+    the environment variable ``NETNET_POLLER``, else the best of this system. *threads*: whether OS threads may be
+    started; without them ``to_thread`` raises ``ThreadError``, and everything else works, name look-ups included.
+    *instruments* are told what happens.
 
     When the main task fails, all others are cancelled and its error is raised. Errors of other tasks that nobody asked
     for are raised together as an ``ExceptionGroup``. Raises ``DeadlockError`` when all tasks are parked for good;
@@ -32,7 +44,8 @@ def run(main: Callable[..., T], /, *args: object, clock: Clock | None = None, po
     """
     if getattr(running, "loop", None) is not None:
         raise UsageError("run() inside run(): this thread runs a loop already; use spawn() for another task")
-    loop = Loop(clock, poller)
+    observers = Instruments(instruments) if instruments else None
+    loop = Loop(clock, poller, threads=threads, instruments=observers)
     running.loop = loop
     task: Task[T] | None = None
     delivery = Delivery(loop)
@@ -41,10 +54,17 @@ def run(main: Callable[..., T], /, *args: object, clock: Clock | None = None, po
         try:
             task = Task(loop, loop.root, main_then_stop, (loop, main, args), "main")
             loop.main = cast("Task[object]", task)
-            loop.run_until_ended()
+            if observers is not None:
+                observers.start()
+            loop.run_turns()
         finally:
+            if observers is not None:
+                observers.stop()
             loop.stop_listening()
             loop.take_signals()  # one that came in the last turn is not lost
+            if loop.outside:
+                calls = ", ".join(map(str, loop.outside))
+                log.warning("the run ended while calls that were abandoned still run in OS threads: %s", calls)
             loop.close()
         loop.main = None
         return _outcome(loop, task)
@@ -80,13 +100,68 @@ def _outcome(loop: Loop, task: Task[T]) -> T:
     return task.value
 
 
-def spawn(function: Callable[..., T], /, *args: object, name: str | None = None) -> Task[T]:
+def spawn(function: Callable[..., T], /, *args: object, name: str | None = None, eager: bool = False) -> Task[T]:
     """Starts ``function(*args)`` as a task of the run's root group, in a copy of the caller's context.
 
-    It runs in the loop's next turn; this call does not switch tasks. *name* is for reports. Returns the ``Task``.
+    It runs in the loop's next turn, and this call does not switch tasks. With *eager* it runs at once, until it first
+    waits; then the caller goes on. *name* is for reports. Returns the ``Task``.
     """
     loop = current_worker().loop
-    return Task(loop, loop.root, function, args, name)
+    task = Task(loop, loop.root, function, args, name, eager=eager)
+    if eager:
+        loop.begin_at_once(task)
+    return task
+
+
+def after(seconds: float, function: Callable[..., T], /, *args: object, name: str | None = None) -> Task[T]:
+    """Starts ``function(*args)`` as a task of the run's root group in *seconds*; returns the ``Task``.
+
+    Until then it is no more than a timer. ``task.cancel()`` takes it back, so that the function is never called;
+    ``task.result()`` waits for it. However late the loop comes to it, it starts. Does not switch tasks. Raises
+    ``ValueError`` for NaN.
+    """
+    return at(current_worker().loop.clock.now() + checked_seconds(seconds), function, *args, name=name)
+
+
+def at(when: float, function: Callable[..., T], /, *args: object, name: str | None = None) -> Task[T]:
+    """As ``after``, at the instant *when* of ``now``."""
+    loop = current_worker().loop
+    return Task(loop, loop.root, function, args, name, when=checked_seconds(when))
+
+
+def every(
+    seconds: float,
+    function: Callable[..., object],
+    /,
+    *args: object,
+    first: float | None = None,
+    name: str | None = None,
+) -> Task[None]:
+    """Calls ``function(*args)`` every *seconds*, in one task of the run's root group; returns that ``Task``.
+
+    The first call is after *first* seconds (0: in the next turn; by default *seconds*). The times do not drift. A call
+    that takes longer than the pause leaves out the times that it missed. An error ends it, and is the task's. It goes
+    on, and keeps the run going, until ``task.cancel()``. Does not switch tasks. Raises ``ValueError`` for 0 or less.
+    """
+    period = checked_seconds(seconds)
+    if not 0 < period < math.inf:
+        raise ValueError(f"a period must be more than 0 seconds and finite, not {seconds!r}")
+    start = current_worker().loop.clock.now() + (period if first is None else checked_seconds(first))
+    called = name or f"every {period:g} s: {getattr(function, '__qualname__', function)}"
+    return at(start, _repeat, start, period, function, args, name=called)
+
+
+def _repeat(when: float, period: float, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    while True:
+        function(*args)
+        missed = max(0, math.floor((now() - when) / period))
+        when += period * (missed + 1)
+        sleep_until(when)
+
+
+def current_loop() -> Loop:
+    """The loop that the calling task runs in: for ``from_thread.run`` of other threads. Raises ``UsageError`` outside one."""
+    return current_worker().loop
 
 
 def current_task() -> Task[object]:
@@ -132,6 +207,10 @@ def sleep(seconds: float) -> None:
     (Where no other task is left that could cancel it, that is a deadlock.) Switches tasks. Raises ``Cancelled``;
     ``ValueError`` for NaN.
     """
+    current = getcurrent()
+    if seconds == 0 and type(current) is Worker and current.home is current.loop and not current.loop.closed:
+        current.loop.step_aside(current)  # the usual way to let others run, written out
+        return
     delay = checked_seconds(seconds)
     worker = current_worker()
     if delay <= 0:
@@ -165,5 +244,4 @@ def _sleep_until(worker: Worker, instant: float) -> None:
         loop.park(worker, place)
         return
     place.timer = loop.timers.add(instant, place.wake)
-    worker.waiting = place
-    loop.switch_to_hub()
+    loop.rest(worker, place)

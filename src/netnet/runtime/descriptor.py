@@ -78,6 +78,7 @@ class Descriptor:
     __slots__ = (
         "fd",
         "home",
+        "listening",
         "loop",
         "readable",
         "reader",
@@ -103,6 +104,8 @@ class Descriptor:
         self.short_is_dry = tcp
         #: several tasks may wait for one side of it: a listener, a datagram socket
         self.shared = not stream
+        #: it accepts connections: where several loops share it, an event need not wake them all
+        self.listening = False
         self.timed = False
         #: other descriptors stand for the same open socket, and share its blocking mode
         self.twins = False
@@ -140,10 +143,22 @@ class Descriptor:
         loop = worker.loop
         if worker.home is not loop:
             loop.refuse(worker)
+        self.enlist(loop, worker, side, again=again)
+        if until is None:
+            loop.rest(worker, self)
+            return
+        timer = loop.timers.add(until, functools.partial(loop.interrupt, worker, _timed_out))
+        try:
+            loop.rest(worker, self)
+        finally:
+            timer.cancel()
+
+    def enlist(self, loop: Loop, waiter: Waiter, side: int, *, again: bool = False) -> None:
+        """Has *waiter* woken once when the descriptor is ready on *side*, or closed. Raises as ``wait`` does."""
         self.attach(loop)
         present = self.reader if side == READABLE else self.writer
         if present is None:
-            self.put(side, worker)
+            self.put(side, waiter)
         elif not self.shared:
             raise BusyError(self._busy(side))
         else:
@@ -153,20 +168,11 @@ class Descriptor:
                 self.put(side, line)
             if again:
                 line.passing = False
-                line.workers.appendleft(worker)
+                line.workers.appendleft(waiter)
             else:
-                line.workers.append(worker)
+                line.workers.append(waiter)
         if not loop.poller.edge_triggered:
             loop.poller.rearm(self.fd, side)
-        worker.waiting = self
-        if until is None:
-            loop.switch_to_hub()
-            return
-        timer = loop.timers.add(until, functools.partial(loop.interrupt, worker, _timed_out))
-        try:
-            loop.switch_to_hub()
-        finally:
-            timer.cancel()
 
     def watch(self, side: int, waiter: Waiter) -> None:
         """Has *waiter*, which is no task, woken when the descriptor is ready on *side*. It must be attached."""
@@ -188,7 +194,7 @@ class Descriptor:
         assert self.loop is not None
         self.loop.ready.append(waiter)
 
-    def forget(self, worker: Worker) -> bool:
+    def forget(self, worker: Waiter) -> bool:
         for side, waiter in ((READABLE, self.reader), (WRITABLE, self.writer)):
             if waiter is worker:
                 self.put(side, None)
@@ -227,7 +233,7 @@ class Descriptor:
                 raise BusyError(f"descriptor {self.fd} is waited for through another socket object")
             else:
                 old.detach()
-        loop.poller.register(self.fd)
+        loop.poller.register(self.fd, self.listening)
         loop.descriptors[self.fd] = self
         self.loop = loop
         if not loop.poller.reports_urgent:
@@ -249,10 +255,10 @@ class Descriptor:
         if self.sender is not None and self.sender is not worker:
             raise BusyError(self._busy(WRITABLE))
 
-    def set_shared(self) -> None:
-        """Says that several tasks may wait for one side of it."""
-        if not self.shared:
-            self.shared = True
+    def set_listening(self) -> None:
+        """Says that it accepts connections, for which several tasks may wait."""
+        if not self.listening:
+            self.listening = self.shared = True
             self._set_home()
 
     def _set_home(self) -> None:

@@ -12,7 +12,7 @@ from netnet.errors import ClosedError, UsageError
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
 from netnet.runtime.descriptor import Descriptor
-from netnet.runtime.worker import Worker, worker_or_none
+from netnet.runtime.worker import Waiter, Worker, worker_or_none
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -27,7 +27,7 @@ class _Crowd:
         self.loop = loop
         self.descriptor = descriptor
         self.side = side
-        self.workers: list[Worker] = []
+        self.workers: list[Waiter] = []
         descriptor.put(side, self)
         loop.poller.watch(descriptor.fd, side)
 
@@ -40,10 +40,11 @@ class _Crowd:
     def switch(self) -> None:
         self._leave()
         for worker in self.workers:
-            worker.waiting = None
+            if isinstance(worker, Worker):
+                worker.waiting = None
             self.loop.ready.append(worker)
 
-    def forget(self, worker: Worker) -> bool:
+    def forget(self, worker: Waiter) -> bool:
         if worker not in self.workers:
             return False
         self.workers.remove(worker)
@@ -57,30 +58,43 @@ class _Crowd:
         )
 
 
-def _park(worker: Worker, fd: int, side: int) -> None:
-    loop = worker.loop
-    descriptor = loop.descriptors.get(fd)
+def enlist(loop: Loop, fd: int | object, side: int, waiter: Waiter) -> Descriptor | _Crowd:
+    """Has *waiter* woken once when a descriptor may be ready on *side*; returns where it stands.
+
+    *fd* as for ``wait_readable``. Who was woken looks again. Raises ``BusyError``, ``ClosedError``, ``OSError``.
+    """
+    own = getattr(fd, "_descriptor", None)
+    if isinstance(own, Descriptor):
+        own.enlist(loop, waiter, side)
+        return own
+    number = number_of(fd)
+    descriptor = loop.descriptors.get(number)
     if descriptor is not None and descriptor.loop is loop:
         if descriptor.reader is not None or descriptor.writer is not None:  # a socket of ours: its events come anyway
-            descriptor.wait(worker, side)
-            return
+            descriptor.enlist(loop, waiter, side)
+            return descriptor
         # a socket of ours that nobody waits for, or what is left of one that was closed behind our back
         descriptor.detach()
         descriptor = None
     if descriptor is None:
-        descriptor = loop.descriptors[fd] = Descriptor(fd, stream=False, tcp=False)
+        descriptor = loop.descriptors[number] = Descriptor(number, stream=False, tcp=False)
     crowd = descriptor.reader if side == READABLE else descriptor.writer
     if not isinstance(crowd, _Crowd):
         crowd = _Crowd(loop, descriptor, side)
-    crowd.workers.append(worker)
-    worker.waiting = crowd
-    loop.switch_to_hub()
+    crowd.workers.append(waiter)
+    return crowd
+
+
+def number_of(fd: int | object) -> int:
+    """The number of a descriptor, or of what has a ``fileno`` method. Raises ``ClosedError`` for a closed one."""
+    number: int = fd if isinstance(fd, int) else fd.fileno()  # type: ignore[attr-defined]
+    if number < 0:
+        raise ClosedError("the descriptor is closed")
+    return number
 
 
 def _wait(fd: int | object, side: int) -> None:
-    number = fd if isinstance(fd, int) else fd.fileno()  # type: ignore[attr-defined]
-    if number < 0:
-        raise ClosedError("the descriptor is closed")
+    number = number_of(fd)
     worker = worker_or_none()
     if worker is None:
         refuse_to_block()
@@ -88,12 +102,10 @@ def _wait(fd: int | object, side: int) -> None:
             pass
         return
     worker.loop.checkpoint(worker)
-    own = getattr(fd, "_descriptor", None)
     while not wait_one(number, side, 0):
-        if isinstance(own, Descriptor):
-            own.wait(worker, side)
-        else:
-            _park(worker, number, side)
+        if worker.home is not worker.loop:
+            worker.loop.refuse(worker)
+        worker.loop.rest(worker, enlist(worker.loop, fd, side, worker))
 
 
 def refuse_to_block() -> None:

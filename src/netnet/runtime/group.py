@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from netnet.errors import Cancelled, UsageError
+from netnet.runtime.clock import checked_seconds
 from netnet.runtime.lot import ParkingLot
 from netnet.runtime.scope import Scope, Shield, Stretch
 from netnet.runtime.task import Household, Task, log
@@ -39,23 +40,43 @@ class TaskGroup(Stretch, Household):
         self._closed = False
         self._lot = ParkingLot("the tasks of its group")
 
-    def spawn(self, function: Callable[..., T], /, *args: object, name: str | None = None) -> Task[T]:
+    def spawn(
+        self, function: Callable[..., T], /, *args: object, name: str | None = None, eager: bool = False
+    ) -> Task[T]:
         """Starts ``function(*args)`` as a task of the group, in a copy of the caller's context.
 
-        The task runs in the loop's next turn; this call does not switch tasks. Raises ``UsageError`` when the group was
-        not entered, is being cancelled or has ended.
+        The task runs in the loop's next turn, and this call does not switch tasks; with *eager* it runs at once, until
+        it first waits. Raises ``UsageError`` when the group was not entered, is being cancelled or has ended.
         """
+        task = self._new(function, args, name, eager=eager)
+        if eager:
+            task.loop.begin_at_once(task)
+        return task
+
+    create_task = spawn
+
+    def after(self, seconds: float, function: Callable[..., T], /, *args: object, name: str | None = None) -> Task[T]:
+        """Starts ``function(*args)`` as a task of the group in *seconds*; as ``netnet.after``. Leaving waits for it."""
+        return self._new(function, args, name, when=current_worker().loop.clock.now() + checked_seconds(seconds))
+
+    def _new(
+        self,
+        function: Callable[..., T],
+        args: tuple[object, ...],
+        name: str | None,
+        *,
+        when: float | None = None,
+        eager: bool = False,
+    ) -> Task[T]:
         if not self._entered:
             raise UsageError("the TaskGroup has not been entered; use it in a with statement")
         if self._closed:
             raise UsageError("the TaskGroup is finished; it takes no more tasks")
         if self.requested:
             raise UsageError("the TaskGroup is shutting down; it takes no more tasks")
-        task = Task(current_worker().loop, self, function, args, name)
+        task = Task(current_worker().loop, self, function, args, name, when=when, eager=eager)
         self._count += 1
         return task
-
-    create_task = spawn
 
     def cancel(self, reason: str = "") -> None:
         """Cancels all tasks of the group and the lines of its statement, which then ends without an error."""

@@ -16,7 +16,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from greenlet import GreenletExit, getcurrent
 
@@ -24,11 +24,17 @@ from netnet import poller as pollers
 from netnet.errors import Cancelled, DeadlockError, UsageError
 from netnet.poller.contract import READABLE, UNUSUAL, WRITABLE
 from netnet.runtime.clock import Clock, MonotonicClock
+from netnet.runtime.company import others_alive
+from netnet.runtime.counters import Counters
 from netnet.runtime.descriptor import Descriptor
+from netnet.runtime.instruments import Instruments
 from netnet.runtime.scope import Scope
 from netnet.runtime.task import Failure, Household, Task, log
 from netnet.runtime.timers import Timers
 from netnet.runtime.worker import Place, Waiter, Worker, throw_later
+
+if TYPE_CHECKING:
+    from netnet.runtime.sync import CapacityLimiter
 
 #: consecutive calls that a task may make without waiting before it has to let the others run; low enough to keep the
 #: others' delay below a millisecond (64 calls of a few microseconds), high enough to cost nothing
@@ -41,6 +47,13 @@ POOL_MAX: Final = 1024
 
 #: the longest single wait for events; kernels count milliseconds in 31 bits
 WAIT_SECONDS_MAX: Final = 3600.0
+
+#: so many are continued before the loop looks for events and timers again (or as many as are ready, if that is more): a
+#: look costs as much as several short steps, and what comes in waits no longer than for one task with all of its budget
+SHARE: Final = 64
+
+#: how often a loop whose tasks all wait for each other looks whether there are still other OS threads
+LOOK_AGAIN_SECONDS: Final = 1.0
 
 #: refusals in a row after which a task that swallows ``Cancelled`` is reported
 REFUSALS_MAX: Final = 100
@@ -87,14 +100,30 @@ class RootGroup(Household):
             task.failure = Failure(task.name, error)
             self.loop.failures.add(task.failure)
         elif not isinstance(error, GreenletExit):
-            self.loop.stop(error)
+            self.loop.shut_down(error)
 
 
 class Loop:
     """One thread's scheduler. Made by ``netnet.run``; one at a time in a thread."""
 
-    def __init__(self, clock: Clock | None = None, poller: str | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        poller: str | pollers.Sharing | None = None,
+        *,
+        threads: bool = True,
+        instruments: Instruments | None = None,
+    ) -> None:
         self.clock: Clock = clock or MonotonicClock()
+        #: whether OS threads may be started for calls that block
+        self.threads = threads
+        #: who is told what happens; None, and so without cost, as a rule
+        self.instruments = instruments
+        self.counters = Counters()
+        #: when the present turn began; the time that is good enough for reports
+        self.turned = self.clock.now()
+        #: turns are to end with the present one
+        self.halted = False
         self.poller = pollers.create(poller)
         self.timers = Timers()
         #: waiters to be woken in the next turn, first come first served
@@ -111,7 +140,8 @@ class Loop:
         self.credit = BUDGET
         self.alive = 0  #: tasks that have not ended
         self.parked = 0  #: of these, how many wait for other tasks only
-        self.outside = 0  #: work in OS threads that will wake a task
+        self.outside: set[object] = set()  #: work in OS threads that will wake a task
+        self.limiter: CapacityLimiter | None = None  #: of such work; made when it is first needed (``threads``)
         self.relays: set[Background] = set()  #: work without a task that is under way
         #: numbers of the signals that came in since the last turn, and who takes them (``signals``)
         self.signals: deque[int] = deque()
@@ -124,9 +154,11 @@ class Loop:
         self.root = RootGroup(self)
         self.closed = False
         #: held while another thread wakes the loop, so that it is not closed meanwhile
-        self._door = threading.Lock()
+        self._door = threading.RLock()
         _loops.add(self)
         self.quiet = True  #: the last poll brought no event
+        self.share = 0  #: so many may be continued in this turn, in all
+        self.left = 0  #: so many may still be continued in this turn, before the next look for events
         self._pool: list[Worker] = []
         #: the events of this turn that are still to be looked at, last one first
         self._batch: list[tuple[int, int]] = []
@@ -140,7 +172,7 @@ class Loop:
     def retire(self, worker: Worker) -> bool:
         """Takes a worker back, with nothing left of its last task; false when there are enough."""
         if worker.interrupt is not None:  # it came too late to be raised in the task
-            self.stop(worker.interrupt)
+            self.shut_down(worker.interrupt)
             worker.interrupt = None
         worker.home = self
         worker.waiting = None
@@ -155,20 +187,57 @@ class Loop:
     def park(self, worker: Worker, place: Place) -> None:
         """Waits at *place* until another task wakes the worker. The caller has asked ``worker.home`` before."""
         worker.waiting = place
+        worker.since = self.turned
+        if worker.home is not self:
+            worker.task.arm()
         self.parked += 1
         try:
-            self.switch_to_hub()
+            self.go_on()
         finally:
             self.parked -= 1
 
+    def rest(self, worker: Worker, place: Place) -> None:
+        """Waits at *place* for what comes from outside: an event, a time, another thread."""
+        worker.waiting = place
+        worker.since = self.turned
+        if worker.home is not self:
+            worker.task.arm()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Leaves the running worker, which is where it is to be found again, for whoever is next.
+
+        In the usual case, when a task that is ready in this turn is next, it is switched to straight from here: one
+        switch instead of two. In every other case the hub takes over.
+        """
+        if self.left and self.ready:
+            first: Any = self.ready[0]
+            kind = type(first)
+            # a worker that is yet to be made is made by the hub, whose depth of recursion it inherits
+            if kind is Worker or (kind is Task and self._pool):
+                self.ready.popleft()
+                self.left -= 1
+                if kind is Task:
+                    self.credit = BUDGET
+                    worker = first.man()
+                else:
+                    worker = first
+                    self.credit = BUDGET if worker.home is self else 0
+                del first  # this frame may stand for long, and must not keep a task
+                worker.switch()
+                return
+        self.switch_to_hub()
+
     def refuse(self, worker: Worker) -> None:
-        """Called where a worker may not wait: raises what it has to be told."""
+        """Called where a worker is not at home: raises what it has to be told, if there is something."""
         if worker.loop is not self:
             raise UsageError("this belongs to the loop of another thread")
         if worker.interrupt is not None:
             error, worker.interrupt = worker.interrupt, None
             worker.task.enter(worker.task.scope)
             raise error
+        if not worker.task.scope.cancelled:  # it is only not guarded in time yet: see ``Timeout``
+            return
         worker.refusals += 1
         if worker.refusals > REFUSALS_MAX:
             if worker.refusals == REFUSALS_MAX + 1:
@@ -183,11 +252,30 @@ class Loop:
             self.step_aside(worker)
         raise Cancelled(worker.task.scope.why())
 
+    def begin_at_once(self, task: Task[Any]) -> None:
+        """Starts a new task before all others that are ready; the caller goes on when that one waits, or has ended."""
+        worker = cast(Worker, getcurrent())
+        worker.waiting = None
+        if worker.home is not self:
+            worker.task.arm()
+        self.ready.extendleft((worker, task))
+        if self.left:
+            self.left += 2
+            self.share += 2
+        self.go_on()
+
+    def cut_turn(self) -> None:
+        """Has the loop look for events and signals as soon as the running task lets go."""
+        self.share -= self.left
+        self.left = 0
+
     def step_aside(self, worker: Worker) -> None:
         """Lets all others run once; cannot be cancelled."""
         worker.waiting = None
+        if worker.home is not self:
+            worker.task.arm()
         self.ready.append(worker)
-        self.switch_to_hub()
+        self.go_on()
 
     def checkpoint(self, worker: Worker) -> None:
         """Asks whether the worker may go on, and lets the others run when it has used up its budget.
@@ -200,6 +288,8 @@ class Loop:
             self.credit -= 1
         else:
             self.step_aside(worker)
+            if worker.home is not self:  # cancelled while the others ran
+                self.refuse(worker)
 
     def interrupt(self, worker: Worker, error: Callable[[], BaseException]) -> bool:
         """Ends the worker's wait with ``error()``; false for one that is not waiting, to which nothing happens."""
@@ -213,7 +303,7 @@ class Loop:
 
     # -- the end
 
-    def stop(self, error: BaseException | None = None) -> None:
+    def shut_down(self, error: BaseException | None = None) -> None:
         """Cancels everything; ``run`` then raises *error* (the first one given)."""
         if self.fatal is None:
             self.fatal = error
@@ -239,17 +329,31 @@ class Loop:
 
     # -- turns
 
-    def run_until_ended(self) -> None:
-        """Runs turns until no task and no relay is left."""
+    def run_turns(self, *, once: bool = False) -> None:
+        """Runs turns until no task and no relay is left, or ``halted`` says so, or one turn if *once*."""
         ready, timers, signals, foreign = self.ready, self.timers, self.signals, self.foreign
-        heap, descriptors, wait = timers.heap, self.descriptors, self.poller.wait
+        heap, descriptors, counters = timers.heap, self.descriptors, self.counters
+        wait = self.poller.wait if self.instruments is None else self.instruments.around(self.poller.wait)
         now, jumps = self.clock.now, self.clock.jumps
         timeout: float | None
-        while self.alive or self.relays or ready:
-            for _ in range(len(ready)):
+        while self.alive or self.relays or ready or foreign:
+            count = counters.ready = len(ready)
+            if count > counters.ready_max:
+                counters.ready_max = count
+            self.left = self.share = count if jumps or once or count > SHARE else SHARE
+            while self.left and ready:
+                self.left -= 1
                 first = ready.popleft()
-                self.credit = 0 if type(first) is Worker and first.home is not self else BUDGET
+                self.credit = BUDGET
+                if type(first) is Worker:
+                    if first.home is not self:
+                        self.credit = 0
+                elif type(first) is Task:
+                    first = first.man()  # and no longer a reference to the task, in a frame that may stand for long
                 first.switch()
+            woken = self.share - self.left
+            self.left = 0
+            counters.wakes += woken
             if signals:
                 self.take_signals()
             if ready or foreign or not (self.alive or self.relays):
@@ -262,8 +366,10 @@ class Loop:
             else:
                 timeout = None
                 if self.alive == self.parked and not self.outside and not self.relays:
-                    self._deadlocked()
-                    continue
+                    if not others_alive():
+                        self.deadlocked()
+                        continue
+                    timeout = LOOK_AGAIN_SECONDS  # another OS thread may wake one; it may also end
             if self.closed:
                 raise UsageError("this run belongs to the parent process; end the forked child with os._exit")
             try:
@@ -271,10 +377,14 @@ class Loop:
             except BaseException as error:
                 self.poll_failed(error)
                 continue
+            self.turned = now()
+            events = len(batch)
             quiet = self.quiet = not batch
             batch.reverse()
+            looked = 0
             while batch:
                 fd, bits = batch.pop()
+                looked += 1
                 descriptor = descriptors.get(fd)
                 if descriptor is None:
                     continue
@@ -286,6 +396,7 @@ class Loop:
                     if waiter is not None:
                         descriptor.reader = None
                         self.credit = BUDGET
+                        woken += 1
                         waiter.switch()
                 if bits & WRITABLE:
                     descriptor.writable = True
@@ -293,13 +404,25 @@ class Loop:
                     if waiter is not None:
                         descriptor.writer = None
                         self.credit = BUDGET
+                        woken += 1
                         waiter.switch()
             while foreign:
                 ready.append(foreign.popleft())
+            counters.polls += 1
+            counters.events += events
+            counters.switches += woken + events - looked  # ``hand_over`` took what was not looked at here
             if heap:
                 if jumps and quiet and not (ready or self.outside) and (due := timers.next_instant()) is not None:
                     self.clock.jump_to(due)
-                timers.fire(now())
+                    self.turned = due
+                fired = timers.fire(now())
+                if fired:
+                    counters.timers += fired
+                    counters.lag = lag = timers.lag
+                    if lag > counters.lag_max:
+                        counters.lag_max = lag
+            if once or self.halted:
+                break
 
     def look_again(self) -> None:
         """Events may have been lost: whoever waits for a descriptor tries again. In the hub, as if all were ready."""
@@ -318,6 +441,7 @@ class Loop:
         loop's work itself and switches straight to that reader: one switch instead of two. In every other case the hub
         takes over.
         """
+        current.since = self.turned
         batch = self._batch
         if batch:
             fd, bits = batch[-1]
@@ -341,23 +465,26 @@ class Loop:
     def tasks(self) -> list[Task[object]]:
         """Every task that has not ended, parents before children."""
         found: list[Task[object]] = []
-        scopes: list[Scope] = [self.root]
-        while scopes:
-            scope = scopes.pop(0)
-            if isinstance(scope, Task):
-                found.append(scope)
-            scopes.extend(scope.children or ())
+        groups: list[Scope] = [self.root]
+        while groups:
+            for task in groups.pop(0).children or ():
+                found.append(task)
+                groups += task.groups()
         return found
 
-    def _deadlocked(self) -> None:
-        """All tasks wait for each other for good. They are cancelled, so that they clean up, and ``run`` raises."""
+    def deadlock(self) -> DeadlockError:
+        """The error that says that all tasks wait for each other, with what each waits for."""
         lines = [f"  {task.name} is {task.describe()}" for task in self.tasks()]
-        error = DeadlockError(f"all {len(lines)} tasks are parked and nothing can wake one:\n" + "\n".join(lines))
+        return DeadlockError(f"all {len(lines)} tasks are parked and nothing can wake one:\n" + "\n".join(lines))
+
+    def deadlocked(self) -> None:
+        """All tasks wait for each other for good. They are cancelled, so that they clean up, and ``run`` raises."""
+        error = self.deadlock()
         if self.root.requested:  # they were told to stop, and still wait: cleaning up has locked up, too
             log.error("while the run was ending: %s", error)
             self._kill_all()
         else:
-            self.stop(error)
+            self.shut_down(error)
 
     def _kill_all(self) -> None:
         """Unwinds every task by force."""
@@ -377,6 +504,10 @@ class Loop:
         """Unwinds what is left (nothing, after a run without a bug) and gives the kernel's resources back."""
         with self._door:
             self.closed = True
+        while self.foreign:
+            refuse = getattr(self.foreign.popleft(), "refuse", None)
+            if refuse is not None:  # a thread waits for an answer
+                refuse()
         if self.alive:
             self._kill_all()
         for descriptor in tuple(self.descriptors.values()):
@@ -389,6 +520,7 @@ class Loop:
     def abandon(self) -> None:
         """In the child of a fork: forgets the poller, which belongs to the parent, without changing it."""
         self.closed = True
+        self.credit = 0
         self.stop_listening()
         for descriptor in tuple(self.descriptors.values()):
             descriptor.orphan()

@@ -1,57 +1,222 @@
 """The parking lot: the one wait queue under joins, events, semaphores and whatever waits for another task.
 
-First come, first served. A cancelled waiter leaves the queue without having taken anything, so nothing is lost.
+First come, first served. A cancelled waiter leaves the queue without having taken anything, so nothing is lost. Who
+waits is a worker (a task), a plain OS thread, or one branch of a choice among several things (``choose``).
+
+What is built on it can be used from several OS threads, each with a loop of its own or without one: all state of all
+such objects is changed under one mutex of the process. It is held for a few lines at a time, never across a switch, so a
+finer lock would buy nothing; one lock makes a choice among several objects a single step. It can be taken again by its
+holder, so that a finalizer or a signal handler that strikes in those lines does not lock the thread up.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from threading import get_ident
+from typing import TYPE_CHECKING, Protocol, cast
 
-from netnet.runtime.worker import current_worker
+from netnet.errors import UsageError
+from netnet.runtime.company import others_alive
+from netnet.runtime.foreign import refuse_to_block
+from netnet.runtime.worker import Worker, worker_or_none
 
 if TYPE_CHECKING:
-    from netnet.runtime.worker import Worker
+    from netnet.runtime.clock import Clock
+
+#: guards the state of every object that tasks and threads coordinate with
+mutex = threading.RLock()
+
+
+def _after_fork() -> None:
+    """The child has only the thread that forked, which was in none of those lines."""
+    global mutex
+    mutex._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class ThreadWaiter:
+    """An OS thread without a loop that waits."""
+
+    __slots__ = ("_door", "gift")
+
+    def __init__(self) -> None:
+        self._door = threading.Lock()
+        self._door.acquire()
+        self.gift: object = None
+
+    def claim(self) -> bool:
+        return True
+
+    def switch(self) -> None:
+        """Wakes the thread."""
+        self._door.release()
+
+    def sleep(self, seconds: float | None) -> bool:
+        """Blocks the thread until it is woken; false when the time is up first."""
+        if seconds is None:
+            return self._door.acquire()
+        return self._door.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+class Parked(Protocol):
+    """What stands in a queue besides workers."""
+
+    gift: object
+
+    def claim(self) -> bool:
+        """Takes it for the one that wakes it; false when another one was faster."""
+
+    def switch(self) -> None:
+        """Wakes it."""
+
+
+class Queue(Protocol):
+    """A place that knows who stands in it."""
+
+    def forget(self, worker: Worker) -> bool: ...
+
+    def describe(self, worker: Worker) -> str: ...
+
+    def leave(self, waiter: Worker | Parked) -> bool:
+        """Takes *waiter* out; false when it was woken already."""
+
+
+def begin() -> Worker | None:
+    """The beginning of a call that may turn out not to wait: the calling worker, ``None`` in an OS thread without a loop.
+
+    Raises ``Cancelled`` where it has to, lets others run now and then; ``UsageError`` in a callback of the loop.
+    """
+    worker = worker_or_none()
+    if worker is None:
+        return None
+    loop = worker.loop
+    if loop.credit and worker.home is loop:
+        loop.credit -= 1
+    else:
+        loop.checkpoint(worker)
+    return worker
+
+
+def wake(waiter: Worker | Parked) -> None:
+    """Continues *waiter*, which was just taken out of its queue; from any OS thread."""
+    if type(waiter) is Worker:
+        waiter.waiting = None
+        loop = waiter.loop
+        if loop.thread_ident == get_ident():
+            loop.ready.append(waiter)
+        else:
+            loop.call_from_thread(waiter)
+    else:
+        waiter.switch()
+
+
+def stay(place: Queue, waiter: Worker | Parked, timeout: float | None = None) -> bool:
+    """Waits at *place*, in whose queue *waiter* stands; false when *timeout* seconds are over first.
+
+    Raises ``Cancelled``, ``UsageError`` in a callback of the loop.
+    """
+    if type(waiter) is Worker:
+        if timeout is None:
+            waiter.loop.park(waiter, place)
+            return True
+        return _stay_in_time(place, waiter, timeout)
+    thread = cast(ThreadWaiter, waiter)
+    try:
+        refuse_to_block()
+        if timeout is None and not others_alive():
+            raise UsageError(
+                "this needs a running loop: outside a task, with no other OS thread, nobody could end the wait"
+            )
+        if thread.sleep(timeout):
+            return True
+    except BaseException:
+        place.leave(thread)
+        raise
+    return not place.leave(thread)
+
+
+def _stay_in_time(place: Queue, worker: Worker, timeout: float) -> bool:
+    loop = worker.loop
+    late = False
+
+    def give_up() -> None:
+        nonlocal late
+        if place.leave(worker):
+            late = True
+            worker.waiting = None
+            loop.ready.append(worker)
+
+    clock: Clock = loop.clock
+    timer = loop.timers.add(clock.now() + max(0.0, timeout), give_up)
+    try:
+        loop.park(worker, place)
+    finally:
+        timer.cancel()
+    return not late
 
 
 class ParkingLot:
-    """Where tasks wait until another one wakes them. *what* says in reports what they wait for."""
+    """Where tasks and threads wait until another one wakes them. *what* says in reports what they wait for."""
 
     __slots__ = ("waiting", "what")
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.waiting: deque[Worker] = deque()
+        self.waiting: deque[Worker | Parked] = deque()
 
-    def park(self) -> None:
-        """Waits until woken. Switches tasks. Raises ``Cancelled``."""
-        worker = current_worker()
-        loop = worker.loop
-        if worker.home is not loop:
-            loop.refuse(worker)
-        self.waiting.append(worker)
-        loop.park(worker, self)
+    def join(self, worker: Worker | None) -> Worker | Parked:
+        """Stands in the queue: *worker*, or the calling OS thread where it is ``None``. ``stay`` is to follow.
+
+        Called under the mutex, in the same lines that found that it has to wait, and after ``begin``.
+        """
+        waiter: Worker | Parked = ThreadWaiter() if worker is None else worker
+        self.waiting.append(waiter)
+        return waiter
+
+    def park(self, timeout: float | None = None) -> bool:
+        """Waits until woken; false when *timeout* seconds are over first. Switches tasks. Raises ``Cancelled``."""
+        worker = worker_or_none()
+        if worker is not None and worker.home is not worker.loop:
+            worker.loop.refuse(worker)
+        return stay(self, self.join(worker), timeout)
+
+    def next(self) -> Worker | Parked | None:
+        """Takes out the first who waits and can be woken. Called under the mutex; ``wake`` is to follow."""
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if type(waiter) is Worker or cast(Parked, waiter).claim():
+                return waiter
+        return None
 
     def wake(self, count: int = 1) -> int:
         """Wakes the first *count* waiters, in order; returns how many there were. Does not switch tasks."""
         woken = 0
-        while self.waiting and woken < count:
-            worker = self.waiting.popleft()
-            worker.waiting = None
-            worker.loop.ready.append(worker)
-            woken += 1
+        with mutex:
+            while woken < count and (waiter := self.next()) is not None:
+                wake(waiter)
+                woken += 1
         return woken
 
     def wake_all(self) -> int:
-        return self.wake(len(self.waiting))
+        with mutex:
+            return self.wake(len(self.waiting))
+
+    def leave(self, waiter: Worker | Parked) -> bool:
+        """Takes *waiter* out of the queue; false when it was woken already."""
+        with mutex:
+            try:
+                self.waiting.remove(waiter)
+            except ValueError:
+                return False
+            return True
 
     def forget(self, worker: Worker) -> bool:
-        """Takes *worker* out of the queue; false when it was woken already."""
-        try:
-            self.waiting.remove(worker)
-        except ValueError:
-            return False
-        return True
+        return self.leave(worker)
 
     def describe(self, worker: Worker) -> str:
         return self.what

@@ -10,13 +10,14 @@ So a ``TimeoutError`` always comes from the scope whose time was up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from greenlet import getcurrent
 
 from netnet.errors import Cancelled, UsageError
 from netnet.runtime.clock import checked_seconds
-from netnet.runtime.worker import current_worker
+from netnet.runtime.worker import NOWHERE, Worker, current_worker, worker_or_none
 
 if TYPE_CHECKING:
     from netnet.runtime.task import Task
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """A stretch of one task's code, or a whole task, that can be cancelled."""
+    """A stretch of one task's code, or a whole task, that can be cancelled.
+
+    The stretches of a task form a line: ``task.scope`` is the innermost, ``parent`` leads outwards to the task itself.
+    Only households (groups) keep a table of what is below them, their tasks; so entering and leaving costs no table.
+    """
 
     __slots__ = ("cancelled", "children", "owner", "parent", "reason", "requested", "shielded")
 
     #: the task whose code the scope stands in; of a task, the task itself; None before entering and after leaving
     owner: Task[object] | None
     parent: Scope | None
-    #: scopes below this one: inner stretches and, of a group, its tasks; made when the first one comes
-    children: dict[Scope, None] | None
+    #: of a household, its tasks; made when the first one comes
+    children: dict[Task[object], None] | None
 
     def __init__(self) -> None:
         self.parent = None
@@ -41,21 +46,6 @@ class Scope:
         self.shielded = False  #: what is above does not reach in here
         self.cancelled = False  #: blocking calls raise Cancelled: requested here or above
         self.reason = ""
-
-    def adopt(self, parent: Scope) -> None:
-        """Hangs this scope below *parent*, from which it inherits being cancelled."""
-        self.parent = parent
-        children = parent.children
-        if children is None:
-            children = parent.children = {}
-        children[self] = None
-        if self.requested or (parent.cancelled and not self.shielded):
-            self.cancelled = True
-
-    def leave_tree(self) -> None:
-        parent = self.parent
-        if parent is not None and parent.children is not None:
-            parent.children.pop(self, None)
 
     def cancel(self, reason: str = "") -> None:
         """Cancels all code in this scope: its blocking calls raise ``Cancelled`` until it has left. Idempotent.
@@ -68,14 +58,27 @@ class Scope:
         self.reason = reason
         if self.cancelled or self.owner is None:
             return
-        spreading = [self]
+        spreading: list[Scope] = [self]
         while spreading:
-            scope = spreading.pop()
-            scope.cancelled = True
-            owner = scope.owner
-            if owner is not None and owner.scope is scope:
+            outermost = spreading.pop()
+            owner = outermost.owner
+            assert owner is not None
+            reached: Scope | None = None
+            for scope in owner.line_from(outermost):
+                if scope is not outermost and (scope.shielded or scope.cancelled):
+                    break
+                scope.cancelled = True
+                reached = scope
+                spreading += [task for task in scope.children or () if not task.cancelled]
+            if owner.scope is reached:
                 owner.interrupt()
-            spreading += [child for child in scope.children or () if not child.shielded and not child.cancelled]
+
+    def line_from(self, outermost: Scope) -> list[Scope]:
+        """Of an owner: its scopes from *outermost* on inwards."""
+        return [outermost]
+
+    def arm(self) -> None:
+        """Sets the timer that guards the scope's time limit, if it has one."""
 
     def why(self) -> str:
         """The reason of the cancelled scope that is nearest above."""
@@ -97,18 +100,25 @@ class Stretch(Scope):
     __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        super().__init__()
-        self.owner = None
-        self._entered = False
+        self.parent = self.owner = None
+        self.children = None
+        self.requested = self.shielded = self.cancelled = self._entered = False
+        self.reason = ""
 
     def __enter__(self) -> Self:
         if self._entered:
             raise UsageError(f"{type(self).__name__} was entered before; make a new one for each with statement")
         self._entered = True
         task = current_worker().task
+        parent = task.scope
         self.owner = task
-        self.adopt(task.scope)
-        task.enter(self)
+        self.parent = parent
+        if self.requested or (parent.cancelled and not self.shielded):
+            self.cancelled = True
+        if self.cancelled is parent.cancelled:
+            task.scope = self
+        else:
+            task.enter(self)
         return self
 
     def leave(self) -> bool:
@@ -126,8 +136,7 @@ class Stretch(Scope):
         return outside
 
     def drop(self) -> None:
-        """Takes the scope out of the tree: it was left, or its task has ended inside."""
-        self.leave_tree()
+        """Takes the scope out of its task's line: it was left, or its task has ended inside."""
         self.owner = self.parent = None
 
     def absorbs(self, error: BaseException | None, outside: bool) -> bool:
@@ -151,27 +160,55 @@ class CancelScope(Stretch):
 
 
 class Timeout(Stretch):
-    """What ``timeout`` and ``timeout_at`` return. The methods are those of ``asyncio.Timeout``."""
+    """What ``timeout`` and ``timeout_at`` return. The methods are those of ``asyncio.Timeout``.
 
-    __slots__ = ("_expired", "_phrase", "_timer", "_when")
+    No timer is set on entering: while the code inside does not wait, there is nothing that a timer could end. The first
+    wait inside sets it (``arm``); until then the worker is at home nowhere, so that it asks before it waits.
+    """
 
-    def __init__(self, when: Callable[[float], float | None], phrase: str) -> None:
-        super().__init__()
-        self._when: Callable[[float], float | None] | float | None = when
-        self._phrase = phrase
+    __slots__ = ("_delay", "_expired", "_timer", "_unarmed", "_when")
+
+    #: it is no household, and never shielded; as class attributes they cost nothing to set
+    children = None
+    shielded = False
+
+    def __init__(self, delay: float | None, when: float | None) -> None:
+        self.parent = self.owner = None
         self._timer: Timer | None = None
-        self._expired = False
+        self.requested = self.cancelled = self._entered = self._expired = self._unarmed = False
+        self.reason = ""
+        self._delay = delay
+        self._when = when
 
     def __enter__(self) -> Self:
-        super().__enter__()
-        assert callable(self._when)
-        assert self.owner is not None
-        self.reschedule(self._when(self.owner.loop.clock.now()))
+        worker: Any = getcurrent()
+        if self._entered or type(worker) is not Worker or worker.loop.closed:
+            return super().__enter__()  # says what is wrong
+        # what a stretch does, written out
+        self._entered = True
+        self.owner = task = worker.task
+        self.parent = parent = task.scope
+        task.scope = self
+        loop = worker.loop
+        delay = self._delay
+        if delay is not None:
+            self._when = loop.clock.now() + delay
+        elif self._when is not None and self._when <= loop.clock.now():
+            delay = 0.0
+        if parent.cancelled or self.requested:
+            self.cancelled = True
+            task.enter(self)
+        if delay is not None and delay <= 0:
+            self._expire()
+        elif self._when is not None and self._when != math.inf:
+            self._unarmed = True
+            task.unarmed += 1
+            worker.home = NOWHERE
         return self
 
     def when(self) -> float | None:
         """The deadline, an instant of ``netnet.now``; ``None`` where there is none (yet)."""
-        return None if callable(self._when) else self._when
+        return self._when
 
     def expired(self) -> bool:
         """Whether the deadline came before the code was through."""
@@ -185,34 +222,66 @@ class Timeout(Stretch):
             raise UsageError("this timeout has expired; its deadline cannot be moved any more")
         if when is not None:
             when = checked_seconds(when)
-        self._stop_timer()
+        self._disarm()
         self._when = when
-        if when is not None and when != math.inf:
-            loop = self.owner.loop
-            if when <= loop.clock.now():
-                self._expire()
-            else:
-                self._timer = loop.timers.add(when, self._expire)
+        self._delay = None
+        self.arm()
+
+    def arm(self) -> None:
+        if self._unarmed:
+            self._unarmed = False
+            assert self.owner is not None
+            self.owner.unarmed -= 1
+        elif self._timer is not None:
+            return
+        if self.owner is None or self._expired or self._when is None or self._when == math.inf:
+            return
+        loop = self.owner.loop
+        if self._when <= loop.clock.now():
+            self._expire()
+        else:
+            self._timer = loop.timers.add(self._when, self._expire)
 
     def _expire(self) -> None:
         self._expired = True
-        self.cancel(self._phrase)
+        self.cancel(self._phrase())
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
+    def _phrase(self) -> str:
+        if self._delay is not None:
+            return f"the time limit of {self._delay:g} s was reached"
+        return f"the deadline {self._when:g} was reached"
+
+    def _disarm(self) -> None:
+        if self._unarmed:
+            self._unarmed = False
+            assert self.owner is not None
+            self.owner.unarmed -= 1
+        elif self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def drop(self) -> None:
-        self._stop_timer()
+        self._disarm()
         super().drop()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        owner = self.owner
+        if error is None and self._unarmed and not self.cancelled and owner is not None and owner.scope is self:
+            # the usual way out, written out: nothing in here has waited
+            self._unarmed = False
+            owner.scope = self.parent  # type: ignore[assignment]
+            self.owner = self.parent = None
+            owner.unarmed -= 1
+            if not owner.unarmed:
+                worker: Any = owner.worker
+                if worker.interrupt is None:
+                    worker.home = worker.loop
+            return None
         if self.absorbs(error, self.leave()):
             if self._expired:
-                raise TimeoutError(self._phrase) from error
+                raise TimeoutError(self.reason) from error
             return True
         return None
 
@@ -235,18 +304,32 @@ def timeout(seconds: float | None) -> Timeout:
     ``TimeoutError``. Lines that end in time, or end otherwise, are not disturbed. Raises ``ValueError`` for NaN.
     Cf. ``asyncio.timeout``. Entering and leaving do not switch tasks.
     """
-    if seconds is None:
-        return Timeout(lambda now: None, "no time limit")
-    delay = checked_seconds(seconds)
-    return Timeout(lambda now: now + delay, f"the time limit of {delay:g} s was reached")
+    if type(seconds) is not int and seconds is not None:
+        seconds = checked_seconds(seconds)
+    return Timeout(seconds, None)
 
 
 def timeout_at(when: float | None) -> Timeout:
     """As ``timeout``, with a deadline: the instant *when* of ``netnet.now``. Cf. ``asyncio.timeout_at``."""
-    if when is None:
-        return Timeout(lambda now: None, "no deadline")
-    instant = checked_seconds(when)
-    return Timeout(lambda now: instant, f"the deadline {instant:g} was reached")
+    return Timeout(None, None if when is None else checked_seconds(when))
+
+
+def current_deadline() -> float:
+    """The instant of ``now`` at which the nearest time limit around the calling code is up.
+
+    ``math.inf`` where there is none, and outside a task; ``-math.inf`` where the code is cancelled already. Limits
+    outside a ``shield`` do not count inside it. Does not switch tasks. Cf. ``trio.current_effective_deadline``.
+    """
+    worker = worker_or_none()
+    scope: Scope | None = None if worker is None else worker.task.scope
+    if scope is not None and scope.cancelled:
+        return -math.inf
+    deadline = math.inf
+    while scope is not None:
+        if isinstance(scope, Timeout) and scope._when is not None:
+            deadline = min(deadline, scope._when)
+        scope = None if scope.shielded else scope.parent
+    return deadline
 
 
 def shield() -> Shield:

@@ -90,6 +90,7 @@ class Delivery:
         if busy and number == signal.SIGINT and _in_user_code(frame):
             raise KeyboardInterrupt
         loop.signals.append(number)
+        loop.cut_turn()
         loop.poller.wake()
 
     def _deliver(self) -> None:
@@ -101,7 +102,7 @@ class Delivery:
         main = loop.main
         worker = None if main is None else main.worker
         if worker is None or isinstance(error, SystemExit):
-            loop.stop(error)
+            loop.shut_down(error)
         elif not loop.interrupt(worker, lambda: error):
             worker.interrupt = error
             worker.task.enter(worker.task.scope)

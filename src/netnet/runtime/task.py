@@ -23,6 +23,7 @@ from netnet.runtime.worker import NOWHERE, Worker, current_worker
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
+    from netnet.runtime.timers import Timer
 
 T = TypeVar("T")
 
@@ -63,10 +64,24 @@ class Household(Scope):
         """One of its tasks has left the tree."""
 
 
+class _End(ParkingLot):
+    """Where those stand who wait for the end of a task."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: Task[object]) -> None:
+        super().__init__("")
+        self.task = task
+
+    def describe(self, worker: Worker) -> str:
+        return f"the end of task {self.task.name}"
+
+
 class Task(Scope, Generic[T]):
     """A green thread: made by ``netnet.spawn`` or ``TaskGroup.spawn``, not by hand."""
 
     __slots__ = (
+        "_begins",
         "_joiners",
         "_name",
         "args",
@@ -78,6 +93,7 @@ class Task(Scope, Generic[T]):
         "loop",
         "number",
         "scope",
+        "unarmed",
         "value",
         "worker",
     )
@@ -93,6 +109,9 @@ class Task(Scope, Generic[T]):
         function: Callable[..., T],
         args: tuple[object, ...],
         name: str | None = None,
+        *,
+        when: float | None = None,
+        eager: bool = False,
     ) -> None:
         super().__init__()
         self.owner = cast("Task[object]", self)
@@ -108,9 +127,21 @@ class Task(Scope, Generic[T]):
         self.error: BaseException | None = None
         self.failure: Failure | None = None
         self._joiners: ParkingLot | None = None
-        self.adopt(household)
+        self.unarmed = 0
+        self._begins: Timer | None = None
+        self.parent = household
+        children = household.children
+        if children is None:
+            children = household.children = {}
+        children[cast("Task[object]", self)] = None
+        self.cancelled = household.cancelled
         loop.alive += 1
-        loop.ready.append(self)
+        if loop.instruments is not None:
+            loop.instruments.task_spawned(self)
+        if when is not None:
+            self._begins = loop.timers.add(when, self._begin)
+        elif not eager:
+            loop.ready.append(self)
 
     @property
     def name(self) -> str:
@@ -127,6 +158,8 @@ class Task(Scope, Generic[T]):
             if self.error is None:
                 return "ended"
             return "cancelled" if isinstance(self.error, Cancelled) else f"failed with {self.error!r}"
+        if self._begins is not None:
+            return f"to start in {self._begins.when - self.loop.clock.now():.3f} s"
         if self.worker is None:
             return "not started yet"
         place = self.worker.waiting
@@ -138,6 +171,10 @@ class Task(Scope, Generic[T]):
 
     def switch(self) -> None:
         """Starts the task; called by the loop."""
+        self.man().switch()
+
+    def man(self) -> Worker:
+        """Gives the task a worker, which has to be switched to next."""
         worker = self.loop.hire()
         worker.task = cast("Task[object]", self)
         self.worker = worker
@@ -146,7 +183,12 @@ class Task(Scope, Generic[T]):
         if self.cancelled:
             worker.home = NOWHERE
             self.loop.credit = 0
-        worker.switch()
+        return worker
+
+    def _begin(self) -> None:
+        """The instant of a task that was to start later has come."""
+        self._begins = None
+        self.loop.ready.append(self)
 
     def enter(self, scope: Scope) -> None:
         """Makes *scope* the innermost one around what the task is doing, on the way in as on the way out."""
@@ -157,14 +199,40 @@ class Task(Scope, Generic[T]):
             worker.home = NOWHERE
             worker.loop.credit = 0
         else:
-            worker.home = worker.loop
+            worker.home = NOWHERE if self.unarmed else worker.loop
         if not scope.cancelled and not scope.shielded:
             worker.refusals = 0
+
+    def line_from(self, outermost: Scope) -> list[Scope]:
+        """The scopes around what the task is doing, from *outermost* on inwards."""
+        line: list[Scope] = []
+        scope: Scope | None = self.scope
+        while scope is not outermost and scope is not None:
+            line.append(scope)
+            scope = scope.parent
+        line.append(outermost)
+        line.reverse()
+        return line
+
+    def groups(self) -> list[Scope]:
+        """The task groups that the task is in the lines of, from the outside in."""
+        return [scope for scope in self.line_from(self) if isinstance(scope, Household)]
+
+    def arm(self) -> None:
+        """Before the task waits: sets the timers of the time limits around it. One that is up cancels at once."""
+        if self.unarmed:
+            for scope in self.line_from(self)[1:]:
+                scope.arm()
+        self.enter(self.scope)
 
     def interrupt(self) -> None:
         """The scope around what the task is doing was cancelled: a wait ends now, a further one is refused."""
         worker = self.worker
         if worker is None:
+            if self._begins is not None:  # its time has not come, and will not
+                self._begins.cancel()
+                self._begins = None
+                self.end(Cancelled(self.why()))
             return
         worker.home = NOWHERE
         self.loop.interrupt(worker, lambda: Cancelled(self.scope.why()))
@@ -175,12 +243,16 @@ class Task(Scope, Generic[T]):
         self.error = error
         self.worker = None
         household = cast(Household, self.parent)
-        self.leave_tree()
+        if household.children is not None:
+            household.children.pop(cast("Task[object]", self), None)
         self.loop.alive -= 1
+        if self.loop.instruments is not None:
+            self.loop.instruments.task_ended(self)
         if error is not None and not isinstance(error, Cancelled):
             household.child_failed(cast("Task[object]", self), error)
         if self._joiners is not None:
             self._joiners.wake_all()
+            self._joiners = None
         household.child_ended()
         scope = self.scope
         while isinstance(scope, Stretch):  # left open, by a generator that was left alone
@@ -195,7 +267,8 @@ class Task(Scope, Generic[T]):
         """Cancels the task: each blocking call in it raises ``Cancelled``. Nothing happens to one that has ended.
 
         A task that has not started yet still starts, so that it can give back what it was handed, and is refused at
-        its first blocking call. Does not switch tasks. *reason* goes into the exception's message.
+        its first blocking call; one that was to start at a later time (``after``) will not. Does not switch tasks.
+        *reason* goes into the exception's message.
         """
         if not self.done:
             super().cancel(reason)
@@ -207,12 +280,16 @@ class Task(Scope, Generic[T]):
         """
         if current_worker().task is self:
             raise UsageError(f"task {self.name} waits for its own end")
-        if self.done:
+        if self.done or current_worker().loop is not self.loop:
             self.loop.checkpoint(current_worker())
         while not self.done:
-            if self._joiners is None:
-                self._joiners = ParkingLot(f"the end of task {self.name}")
-            self._joiners.park()
+            self.joiners().park()
+
+    def joiners(self) -> ParkingLot:
+        """Where those stand who wait for its end."""
+        if self._joiners is None:
+            self._joiners = _End(cast("Task[object]", self))
+        return self._joiners
 
     def result(self) -> T:
         """Waits for the end and returns what the task's function returned. Switches tasks.

@@ -42,12 +42,14 @@ class Timer:
 class Timers:
     """All appointments of one loop."""
 
-    __slots__ = ("_dead", "_order", "heap")
+    __slots__ = ("_dead", "_order", "heap", "lag")
 
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._dead = 0
+        #: how late the first of those was that were kept last, in seconds
+        self.lag = 0.0
 
     def add(self, when: float, action: Callable[[], object]) -> Timer:
         """Sets an appointment for the instant *when*."""
@@ -72,14 +74,23 @@ class Timers:
             self._dead -= 1
         return None
 
-    def fire(self, now: float) -> None:
-        """Keeps every appointment that is due at *now*. One that is made meanwhile waits for the next time."""
+    def fire(self, now: float) -> int:
+        """Keeps every appointment that is due at *now*, however late; returns how many there were.
+
+        One that is made meanwhile waits for the next time.
+        """
         heap = self.heap
+        if not heap or heap[0][0] > now:
+            return 0
         end = next(self._order)
+        kept = 0
+        self.lag = now - heap[0][0]
         while heap and heap[0][0] <= now and heap[0][1] < end:
             timer = heapq.heappop(heap)[2]
             if timer.live:
                 timer.live = False
+                kept += 1
                 timer.action()
             else:
                 self._dead -= 1
+        return kept

@@ -4,8 +4,9 @@ Making a greenlet costs several times what reusing one does (since Python 3.11 e
 that has ended a task waits in the loop's pool for the next. Nothing of the old task stays with it: not its context, not
 its exception, not its arguments.
 
-A worker's ``home`` is its loop, except while its task is cancelled or has an interrupt to raise: then it is ``NOWHERE``.
-So one comparison before each wait asks both "is this the loop I run in?" and "may I wait at all?".
+A worker's ``home`` is its loop, except while its task is cancelled, has an interrupt to raise, or has a time limit that
+no timer guards yet: then it is ``NOWHERE``. So one comparison before each wait asks "is this the loop I run in?", "may I
+wait at all?" and "will I be woken in time?".
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ ELSEWHERE: Final = Nowhere()
 class Worker(greenlet):
     """A greenlet that runs tasks of one loop."""
 
-    __slots__ = ("home", "interrupt", "loop", "refusals", "task", "waiting")
+    __slots__ = ("gift", "home", "interrupt", "loop", "refusals", "since", "task", "waiting")
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(parent=loop.hub)
@@ -67,6 +68,10 @@ class Worker(greenlet):
         self.home: Loop | Nowhere = loop
         #: where it waits; may be out of date while it runs, then the place says so when asked to forget it
         self.waiting: Place | None = None
+        #: since when, as an instant of the loop's clock: the beginning of the turn
+        self.since = 0.0
+        #: what is handed to it, or taken from it, while it waits (``exchange``)
+        self.gift: object = None
         #: an exception that its next blocking call raises (Ctrl-C)
         self.interrupt: BaseException | None = None
         #: how often in a row it was refused to wait, because it is cancelled
@@ -98,7 +103,7 @@ class Worker(greenlet):
             del function, args
             if not loop.retire(self):
                 return
-            loop.switch_to_hub()
+            loop.go_on()
 
 
 def main_then_stop(loop: Loop, main: Callable[..., T], args: tuple[object, ...]) -> T:
@@ -106,7 +111,7 @@ def main_then_stop(loop: Loop, main: Callable[..., T], args: tuple[object, ...])
     try:
         return main(*args)
     except BaseException:
-        loop.stop()
+        loop.shut_down()
         raise
 
 

@@ -18,5 +18,6 @@ def wait_all_parked() -> None:
     quiet = 0
     while quiet < QUIET_TURNS:
         loop.checkpoint(worker)
+        loop.cut_turn()  # the others, and then a look for events, before this goes on
         loop.step_aside(worker)
         quiet = quiet + 1 if loop.quiet and not (loop.ready or loop.foreign) else 0
