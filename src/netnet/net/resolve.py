@@ -1,8 +1,11 @@
-"""Names to addresses, and back. What is an IP address already is taken as it is; names are looked up in an OS thread."""
+"""Names to addresses, and back. What is an IP address already is taken as it is; names go to the current resolver.
+
+Which that is, the system's, a table or a DNS client of our own, is in ``resolvers``. Here is what netnet's own calls ask
+it, and what they make of the answers.
+"""
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
@@ -11,7 +14,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from netnet.kernel.address import INET, InetAddress, IPv4Address, IPv6Address, SocketAddress, from_sockaddr, to_sockaddr
 from netnet.kernel.flags import AI, NI
-from netnet.runtime.threads import to_thread
+from netnet.net.hosts import Entry, Host, Service, Sockaddr
+from netnet.net.resolvers import Resolver, SystemResolver, current_resolver, without_threads
 from netnet.runtime.worker import worker_or_none
 
 P = ParamSpec("P")
@@ -25,10 +29,15 @@ class Resolved(NamedTuple):
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
 
 
-def elsewhere(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls what may block: in a loop in an OS thread, so that other tasks run on, else here."""
-    call = functools.partial(function, *args, **kwargs)
-    return call() if worker_or_none() is None else to_thread(call)
+def elsewhere(look: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Makes a look-up, which may switch tasks and may turn out to know the answer already: so it asks first.
+
+    Raises ``Cancelled``, what *look* raises.
+    """
+    worker = worker_or_none()
+    if worker is not None:
+        worker.loop.checkpoint(worker)
+    return look(*args, **kwargs)
 
 
 def numeric(host: str, port: int) -> Resolved | None:
@@ -68,7 +77,7 @@ def resolve(
     if known is not None and family in (0, known.family):
         return [known]
     flags = socket.AI_PASSIVE if passive else 0
-    found = elsewhere(socket.getaddrinfo, host or None, port, family, type, 0, flags)
+    found = elsewhere(current_resolver().getaddrinfo, host or None, port, family, type, 0, flags)
     return [Resolved(entry[0], entry[4]) for entry in found]  # type: ignore[arg-type]
 
 
@@ -111,7 +120,7 @@ def lookup(
     protocol: int = 0,
     flags: int | str | Iterable[str] = 0,
 ) -> list[AddressInfo]:
-    """All that getaddrinfo(3) tells of a host and a service: every result, for every family, type and protocol.
+    """All that the resolver tells of a host and a service: every result, for every family, type and protocol.
 
     *host* is a name, an IP address, or ``None``: this machine (every interface with flag ``passive``). *service* is a
     port number or a name, as in ``"https"``. *family*, *type*, *protocol* restrict the results. *flags* are numbers or
@@ -124,10 +133,9 @@ def lookup(
     if isinstance(service, int) and not 0 <= service <= 65535:
         raise ValueError(f"a port must be from 0 to 65535, not {service}")
     arguments = (host, service, family, type, protocol, AI.of(flags))
-    look = socket.getaddrinfo(*arguments) if is_numeric(host, service) else elsewhere(socket.getaddrinfo, *arguments)
     return [
         AddressInfo(int(found), int(kind), number, name, from_sockaddr(found, sockaddr))
-        for found, kind, number, name, sockaddr in look
+        for found, kind, number, name, sockaddr in getaddrinfo(*arguments)
     ]
 
 
@@ -155,10 +163,7 @@ def reverse(
         raise TypeError(
             f"{address!r} has no host and service to be named: a typed address, a tuple or an IP address has"
         )
-    number = NI.of(flags)
-    if number & _NUMERIC == _NUMERIC:
-        return NameInfo(*socket.getnameinfo(sockaddr, number))
-    return NameInfo(*elsewhere(socket.getnameinfo, sockaddr, number))
+    return NameInfo(*getnameinfo(sockaddr, NI.of(flags)))
 
 
 def service_port(name: str, protocol: str = "tcp") -> int:
@@ -189,3 +194,75 @@ def _type(protocol: str) -> socket.SocketKind:
 
 _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
+
+# -- in the shape of the standard library
+
+
+def getaddrinfo(
+    host: Host, port: Service, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> list[Entry]:
+    """``socket.getaddrinfo`` with the current resolver. Switches tasks, but not for an IP address and a number."""
+    if is_numeric(host, port):
+        return list(socket.getaddrinfo(host, port, family, type, proto, flags))
+    return elsewhere(current_resolver().getaddrinfo, host, port, family, type, proto, flags)
+
+
+def getnameinfo(sockaddr: Sockaddr, flags: int, /) -> tuple[str, str]:
+    """``socket.getnameinfo`` with the current resolver. Switches tasks, but not where both shall be numbers."""
+    if flags & _NUMERIC == _NUMERIC:
+        return socket.getnameinfo(sockaddr, flags)
+    return elsewhere(current_resolver().getnameinfo, sockaddr, flags)
+
+
+def gethostbyname(hostname: str | bytes, /) -> str:
+    """``socket.gethostbyname`` with the current resolver: one IPv4 address. Switches tasks for a name."""
+    if _needs_no_look(hostname):
+        return socket.gethostbyname(hostname)  # type: ignore[arg-type]
+    return _legacy(socket.gethostbyname, hostname, lambda by: _hosts(by, hostname)[2][0])
+
+
+def gethostbyname_ex(hostname: str | bytes, /) -> tuple[str, list[str], list[str]]:
+    """``socket.gethostbyname_ex`` with the current resolver: the official name, others, and every IPv4 address.
+
+    Other names are told by the system alone. Switches tasks.
+    """
+    return _legacy(socket.gethostbyname_ex, hostname, lambda by: _hosts(by, hostname))
+
+
+def gethostbyaddr(ip_address: str | bytes, /) -> tuple[str, list[str], list[str]]:
+    """``socket.gethostbyaddr`` with the current resolver: the official name of an address, others, and the address.
+
+    Other names are told by the system alone. Switches tasks. Raises ``socket.herror`` for an address without a name,
+    ``socket.gaierror`` for a name without an address.
+    """
+    return _legacy(socket.gethostbyaddr, ip_address, lambda by: _named(by, ip_address))
+
+
+def _needs_no_look(host: Any) -> bool:
+    """What ``gethostbyname`` reads by itself: an IPv4 address, and its two words for every interface and every host."""
+    return host in ("", "<broadcast>") or (isinstance(host, str) and ":" not in host and is_numeric(host, None))
+
+
+def _legacy(look: Callable[[str], T], host: str | bytes, generic: Callable[[Resolver], T]) -> T:
+    """The system's own *look* where the system is the resolver, else what *generic* makes of the resolver's answers."""
+    resolver = current_resolver()
+    if isinstance(resolver, SystemResolver):
+        return elsewhere(resolver.call, look, (host,), lambda: generic(without_threads()))
+    return elsewhere(generic, resolver)
+
+
+def _hosts(resolver: Resolver, host: str | bytes) -> tuple[str, list[str], list[str]]:
+    found = resolver.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_CANONNAME)
+    return found[0][3], [], list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _named(resolver: Resolver, host: str | bytes) -> tuple[str, list[str], list[str]]:
+    sockaddr = resolver.getaddrinfo(host, None, 0, socket.SOCK_STREAM)[0][4]
+    try:
+        name, _ = resolver.getnameinfo(sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV)
+    except socket.gaierror as error:
+        # the numbers of h_errno, netdb.h
+        code, why = (2, "no name server answered") if error.errno == socket.EAI_AGAIN else (1, "it has no name")
+        raise socket.herror(code, f"{sockaddr[0]!r}: {why}") from None
+    return name, [], [str(sockaddr[0])]

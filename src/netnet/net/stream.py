@@ -1,50 +1,31 @@
-"""Streams by address: ``connect``, ``listen`` and ``serve``. What a socket is, is in ``sockets``."""
+"""Streams by address: ``connect`` and ``listen``. What a socket is, is in ``sockets``; who races for it, in ``dialing``."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from netnet.kernel.address import Address, InetAddress, IPv4Address, IPv6Address, UnixAddress, parse_address
+from netnet.net.dialing import dial, failed, interleaved
 from netnet.net.resolve import Resolved, resolve
 from netnet.net.sockets import Socket
-from netnet.runtime.api import sleep
-from netnet.runtime.group import TaskGroup
-from netnet.runtime.sync import Semaphore
-
-log = logging.getLogger("netnet")
 
 #: connections that the kernel may hold for us until ``accept``; it takes less where ``net.core.somaxconn`` is lower
 BACKLOG: Final = 4096
-
-#: errors of ``accept`` that concern one connection, or pass when others are closed; the listener is still good
-_PASSING: Final = {
-    errno.ECONNABORTED: 0.0,
-    errno.EPROTO: 0.0,
-    errno.EPERM: 0.0,
-    errno.ENETDOWN: 0.0,
-    errno.EHOSTUNREACH: 0.0,
-    errno.ENETUNREACH: 0.0,
-    errno.ENOPROTOOPT: 0.0,
-    errno.EMFILE: 0.05,
-    errno.ENFILE: 0.05,
-    errno.ENOBUFS: 0.05,
-    errno.ENOMEM: 0.05,
-}
 
 
 def connect(address: str | tuple[object, ...] | Address, *, source: str | None = None) -> Socket:
     """Connects to *address* and returns the socket, with ``TCP_NODELAY`` set where it is TCP.
 
-    *address* is ``"host:port"``, ``"[ipv6]:port"``, ``"unix:/path"``, or a tuple; every address of a name is tried in
-    turn. *source* is the local IP address to connect from. Limit the time with ``netnet.timeout``. Switches tasks;
-    outside a loop it blocks. Raises ``OSError`` (of the first address that failed, all are told in the message),
-    ``socket.gaierror`` for an unknown name, ``AddressError``, ``Cancelled``.
+    *address* is ``"host:port"``, ``"[ipv6]:port"``, ``"unix:/path"``, or a tuple. The addresses of a name are raced as
+    RFC 8305 has it: the next attempt starts when one has failed, or after a quarter of a second; the first that
+    succeeds wins. *source* is the local IP address to connect from. Limit the time with ``netnet.timeout``; each
+    attempt gets its share. Switches tasks; outside a loop it blocks. Raises ``OSError`` (of the class of the first
+    failure; all are told in the message, and are in its attribute ``failures``), ``socket.gaierror`` for an unknown
+    name, ``AddressError``, ``Cancelled``.
     """
     target = parse_address(address)
     if isinstance(target, UnixAddress):
@@ -53,13 +34,9 @@ def connect(address: str | tuple[object, ...] | Address, *, source: str | None =
         candidates = _exact(target) or resolve(target.host or "localhost", target.port)
     except socket.gaierror as error:
         raise _named(error, f"connect to {target}") from None
-    failures: list[tuple[Resolved, OSError]] = []
-    for candidate in candidates:
-        try:
-            return _connect_one(candidate, source)
-        except OSError as error:
-            failures.append((candidate, error))
-    raise _failed(target, failures)
+    if len(candidates) > 1:
+        candidates = interleaved(candidates)
+    return dial(candidates, lambda candidate: _connect_one(candidate, source), target=target)
 
 
 def _exact(target: InetAddress) -> list[Resolved]:
@@ -100,26 +77,8 @@ def _connect_unix(target: UnixAddress) -> Socket:
         with _SettingUp(socket.AF_UNIX) as sock:
             sock.connect(target)
     except OSError as error:
-        raise _failed(target, [(None, error)]) from None
+        raise failed(target, [(None, error)]) from None
     return sock
-
-
-def _failed(target: Address, failures: Sequence[tuple[Resolved | None, OSError]]) -> OSError:
-    """One error for all attempts: of the first one's class, so that it can be caught by what it is."""
-    if not failures:
-        return OSError(errno.EADDRNOTAVAIL, f"connect to {target}: the name has no address")
-    first = failures[0][1]
-    told = [
-        error.strerror or str(error)
-        if candidate is None or len(failures) == 1
-        else f"{InetAddress(*candidate.sockaddr[:2])}: {error.strerror or error}"
-        for candidate, error in failures
-    ]
-    message = f"connect to {target}: {'; '.join(told)}"
-    # of an OSError, Python picks the class by the number; a time-out of ours has none
-    error = type(first)(message) if first.errno is None else OSError(first.errno, message)
-    error.__cause__ = first
-    return error
 
 
 def _named(error: OSError, what: str) -> OSError:
@@ -193,78 +152,4 @@ def _is_bound(path: str) -> bool:
         return False
 
 
-def serve(
-    listener: Socket,
-    handler: Callable[[Socket], object],
-    *,
-    max_connections: int | None = None,
-    on_error: Callable[[Exception], object] | None = None,
-) -> None:
-    """Accepts connections and runs ``handler(conn)`` in a task for each, until it is cancelled.
-
-    The connection is closed when its handler ends. With *max_connections* at once, it stops accepting until one has
-    ended; the others wait in the kernel's backlog. A handler's error concerns its own connection only: it is passed to
-    *on_error*, or else logged. Errors of ``accept`` that pass (no descriptor left, connection aborted) are waited out.
-    Switches tasks. Ends by ``Cancelled`` or when the listener is closed (``ClosedError``), after its handlers, which
-    are cancelled with it.
-    """
-    permits = Semaphore(max_connections) if max_connections is not None else None
-
-    def handle(conn: Socket) -> None:
-        try:
-            with conn:
-                handler(conn)
-        except Exception as error:
-            if on_error is not None:
-                on_error(error)
-            else:
-                log.error("the handler of a connection failed", exc_info=error)
-        finally:
-            if permits is not None:
-                permits.release()
-
-    ended: OSError | None = None
-    with TaskGroup() as group:
-        try:
-            accept_all(listener, lambda conn: group.spawn(handle, conn), permits)
-        except OSError as error:
-            ended = error
-            group.cancel("the server ended")
-    if ended is not None:
-        raise ended
-
-
-def accept_all(listener: Socket, take: Callable[[Socket], object], permits: Semaphore | None) -> None:
-    """Accepts for ever: waits until a permit is free, accepts, takes the permit, hands the connection to *take*.
-
-    Waiting for a connection holds no permit, so that several listeners can share them. Errors that pass are waited out.
-    """
-    while True:
-        if permits is not None:
-            with permits:
-                pass
-        try:
-            conn, _ = listener.accept()
-        except OSError as error:
-            pause = _PASSING.get(error.errno or 0)
-            if pause is None:
-                raise
-            if pause:
-                log.warning("accept: %s; trying again in %g s", error.strerror, pause)
-                sleep(pause)
-            continue
-        try:
-            if permits is not None:
-                permits.acquire()
-            try:
-                take(conn)
-            except BaseException:
-                if permits is not None:
-                    permits.release()
-                raise
-        except BaseException:
-            conn.close()
-            raise
-
-
-__all__ = ["BACKLOG", "accept_all", "connect", "listen", "serve"]
+__all__ = ["BACKLOG", "connect", "listen"]
