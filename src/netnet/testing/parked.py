@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netnet.runtime.worker import current_worker
+from netnet.runtime.worker import Worker, current_worker
 
 #: how many turns without a runnable task count as quiet: events of sockets come one turn after the call that made them
 QUIET_TURNS = 3
@@ -14,10 +14,15 @@ def wait_all_parked() -> None:
     What the kernel has on its way between two sockets of the same machine is let through first. Raises ``Cancelled``.
     """
     worker = current_worker()
-    loop = worker.loop
     quiet = 0
     while quiet < QUIET_TURNS:
-        loop.checkpoint(worker)
-        loop.cut_turn()  # the others, and then a look for events, before this goes on
-        loop.step_aside(worker)
-        quiet = quiet + 1 if loop.quiet and not (loop.ready or loop.foreign) else 0
+        worker.loop.checkpoint(worker)
+        quiet = quiet + 1 if quiet_turn(worker) else 0
+
+
+def quiet_turn(worker: Worker) -> bool:
+    """Lets the others run once, and the loop look for events; whether neither brought anything. Cannot be cancelled."""
+    loop = worker.loop
+    loop.cut_turn()  # the others, and then a look for events, before this goes on
+    loop.step_aside(worker)
+    return loop.quiet and not (loop.ready or loop.foreign)
