@@ -3,15 +3,18 @@ nothing of speed. Peers from PyPI that the tests do not install count as missing
 
 from __future__ import annotations
 
-import re
+import inspect
+import math
 import shutil
 import sys
 
 import pytest
 
-from netnet.bench import __main__ as command
-from netnet.bench import families, report
-from netnet.bench.families import FAMILIES, SMOKE, Figures
+import netnet
+from netnet.bench import report
+from netnet.bench.families import FAMILIES, echo, inside, proxy, start, tasks, workers
+from netnet.bench.figures import SMOKE, Figures
+from netnet.bench.processes import BenchError, Process
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the bench reads /proc"),
@@ -19,47 +22,160 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("handshake", "idle")])
+def quiet(what):
+    """Where nobody wants to know how far it is."""
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("handshake", "idle", "workers")])
 def test_family(name):
-    for figures in FAMILIES[name](SMOKE, lambda what: None):
-        assert figures.samples["netnet"]
-        assert figures.base in figures.samples
+    check(name)
+
+
+@pytest.mark.skipif("workers" not in inspect.signature(netnet.serve).parameters, reason="serve takes no workers")
+def test_family_of_workers():
+    check("workers")
+
+
+def check(name):
+    """Runs a family and sees that its tables are whole."""
+    tables = FAMILIES[name](SMOKE, quiet)
+    assert len({figures.title for figures in tables}) == len(tables) > 0
+    for figures in tables:
+        assert figures.samples[figures.ours]
+        assert (figures.base in figures.samples) != (figures.base in figures.missing)
+        assert len({len(samples) for samples in figures.samples.values()}) == 1
+        assert all(math.isfinite(sample) for samples in figures.samples.values() for sample in samples)
         assert report.table(figures)
 
 
 @pytest.mark.client("microsocks")
 @pytest.mark.parametrize("name", ["handshake", "idle"])
 def test_family_against_microsocks(name):
-    (figures,) = FAMILIES[name](SMOKE, lambda what: None)
+    (figures,) = FAMILIES[name](SMOKE, quiet)
     assert set(figures.samples) == {"netnet", "microsocks"}
     assert not any("failed" in note for note in figures.notes)
 
 
 def test_nothing_is_lost():
-    (figures,) = families.hold(SMOKE, lambda what: None)
+    (figures,) = proxy.hold(SMOKE, quiet)
     assert figures.samples["netnet"] == [0]
 
 
-def test_missing_peers_are_named(monkeypatch):
-    monkeypatch.setattr(families, "_has", lambda *modules: False)
+def test_every_sleeper_wakes_and_takes_memory():
+    memory, lost = tasks._sleepers(SMOKE, quiet)
+    assert all(samples == [0] for samples in lost.samples.values())
+    assert memory.samples["netnet"][0] > 0
+
+
+# -- peers that are not here
+
+
+def test_missing_servers_are_named(monkeypatch):
+    monkeypatch.setattr(echo, "has", lambda *modules: False)
     figures = Figures("t", "u")
-    peers = families._echo_peers(figures)
-    assert set(peers) == {"C epoll", "netnet", "asyncio streams"}
+    assert set(echo.peers(figures)) == {"C epoll", "netnet", "asyncio streams"}
     assert "pip install gevent" in figures.missing.values()
     assert "missing: pip install gevent" in report.table(figures)
 
 
-def test_targets_tell_reached_and_missed(capsys):
-    figures = Figures("relay of bulk data, one way, one stream", "s", {"C splice": [1.0, 3.0, 2.0], "netnet": [2.2]})
-    report.targets([figures], print)
-    assert re.search(r"1\.10× +target 1\.15×: reached", capsys.readouterr().out)
-    figures.samples["netnet"] = [2.4]
-    report.targets([figures], print)
-    assert re.search(r"1\.20× +target 1\.15×: missed", capsys.readouterr().out)
+def test_missing_libraries_are_named(monkeypatch):
+    monkeypatch.setattr(inside, "has", lambda *modules: False)
+    figures = Figures("two tasks that take turns", "u", base="gevent")
+    works = {library: inside.Work(library, "turns", 100) for library in ("gevent", "netnet")}
+    inside.take_turns(figures, works, SMOKE, quiet)
+    assert set(figures.samples) == {"netnet"}
+    assert figures.missing == {"gevent": "pip install gevent"}
+    assert "missing: pip install gevent" in report.table(figures)
 
 
-def test_unknown_family_is_refused(capsys):
-    with pytest.raises(SystemExit) as stop:
-        command.main(["nonsense"])
-    assert stop.value.code == 2
-    assert "no such family: nonsense; there are: echo" in capsys.readouterr().err
+def test_missing_imports_are_named(monkeypatch):
+    monkeypatch.setattr(start, "has", lambda *modules: False)
+    (figures,) = start.importing(SMOKE, quiet)
+    assert set(figures.samples) == {"python alone", "netnet", "asyncio"}
+    assert figures.missing == {"gevent": "pip install gevent"}
+
+
+def test_import_brings_greenlet_and_nothing_else():
+    assert start._brought_along().endswith("outside the standard library: greenlet, netnet")
+
+
+# -- workers
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [
+        ({5}, ({5}, {5})),
+        ({0, 1}, ({0, 1}, {0, 1})),
+        ({0, 1, 2}, ({0, 1, 2}, {0, 1, 2})),
+        ({3, 2, 1, 7, 9}, ({1, 2}, {3, 7})),
+    ],
+)
+def test_where_workers_and_load_run(monkeypatch, allowed, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: allowed)
+    assert workers.places() == expected
+
+
+FORKING = """
+import os, sys, netnet
+
+def echo(conn):
+    for chunk in conn:
+        conn.sendall(chunk)
+
+listener = netnet.listen("127.0.0.1:0")
+print("port", listener.getsockname()[1], flush=True)
+for _ in range(int(sys.argv[1]) - 1):
+    if not os.fork():
+        break
+netnet.run(netnet.serve, listener, echo)
+"""
+
+
+def server(monkeypatch, source):
+    """Lets the family start *source* in place of its server."""
+    monkeypatch.setattr(workers, "python_server", lambda name, count: [sys.executable, "-c", source, str(count)])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_processes_of_a_server_are_measured(monkeypatch, count):
+    server(monkeypatch, FORKING)
+    trips = workers.measure(count, SMOKE.connections, SMOKE)
+    assert len(trips.used_seconds) == count
+    assert trips.count > 0
+    assert trips.a_second == pytest.approx(trips.count / SMOKE.seconds)
+
+
+def test_the_tables_of_workers_say_which_of_them_counts(monkeypatch):
+    server(monkeypatch, FORKING)
+    throughput, capacity = workers.workers(SMOKE, quiet)
+    assert [set(figures.samples) for figures in (throughput, capacity)] == [{"1 worker", "2 workers"}] * 2
+    assert sum("the table to judge workers by" in note for note in throughput.notes + capacity.notes) == 1
+    assert capacity.notes[0].startswith("share of the busiest process of 2 workers")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import sys; sys.exit('this serve takes no workers')", "ended with status 1: this serve takes no workers"),
+        (FORKING.replace("netnet.run(", "sys.exit('and no more') if len(sys.argv) else netnet.run("), "and no more"),
+    ],
+)
+def test_a_server_that_fails(monkeypatch, source, told):
+    server(monkeypatch, source)
+    with pytest.raises(BenchError, match=told):
+        workers.measure(1, SMOKE.connections, SMOKE)
+
+
+def test_a_worker_that_ends_meanwhile():
+    with Process(["sh", "-c", "read end"]) as process:
+        before = process.group_cpu_seconds()
+        assert workers._used(process, before) == [0.0]
+        with pytest.raises(BenchError, match="1 of its processes ended while"):
+            workers._used(process, {**before, 999_999_999: 0.1})
+
+
+def test_capacity_counts_each_worker_a_processor_of_its_own():
+    alone, shared = workers.Trips(900.0, 1000, [0.01]), workers.Trips(1000.0, 1000, [0.0, 0.004, 0.006])
+    assert shared.capacity(2) / alone.capacity(1) == pytest.approx(2)
+    assert shared.busiest_percent == pytest.approx(60)
