@@ -16,13 +16,18 @@ README = (ROOT / "README.md").read_text()
 
 #: program → the Debian package that brings it
 PACKAGES = {
+    "bash": "bash",
     "curl": "curl",
+    "dnsmasq": "dnsmasq-base",
     "ip": "iproute2",
     "ncat": "ncat",
     "nc": "netcat-openbsd",
     "socat": "socat",
     "proxychains4": "proxychains4",
     "microsocks": "microsocks",
+    "openssl": "openssl",
+    "redis-server": "redis-server",
+    "systemd-socket-activate": "systemd",
 }
 
 

@@ -62,11 +62,19 @@ from netnet.kernel.options import OPTIONS, find_option
 from netnet.kernel.tcp_info import TcpInfo, TcpState
 from netnet.kernel.transfer import Moved, Stop
 from netnet.kernel.values import Credentials
+from netnet.net.buffered import Buffered
+from netnet.net.dns import DnsResolver
+from netnet.net.poll import Poll, Ready
+from netnet.net.pool import Pool
 from netnet.net.relay import RelayResult, relay, start_relay
 from netnet.net.resolve import AddressInfo, NameInfo, lookup, resolve, reverse, service_name, service_port
+from netnet.net.resolvers import HostTable, Resolver, SystemResolver, current_resolver, use_resolver
+from netnet.net.serving import Server, ServerStatistics, serve
 from netnet.net.sockets import Socket, socketpair
-from netnet.net.stream import connect, listen, serve
+from netnet.net.stream import connect, listen
+from netnet.net.systemd import inherited_sockets, notify, watchdog_seconds
 from netnet.net.transfer import ZeroCopy
+from netnet.poller.shared import SharedPoller
 from netnet.runtime import (
     Barrier,
     BoundedSemaphore,
@@ -85,8 +93,8 @@ from netnet.runtime import (
     Loop,
     PriorityQueue,
     Queue,
-    RLock,
     Readable,
+    RLock,
     Semaphore,
     Sending,
     Task,
@@ -114,6 +122,8 @@ from netnet.runtime import (
     wait_readable,
     wait_writable,
 )
+from netnet.runtime.seeing import Watchdog, dump, dump_on_signals, task_tree, tasks
+from netnet.runtime.signals import open_signals
 
 __version__ = "0.1.0"
 
@@ -124,6 +134,7 @@ __all__ = [
     "AddressInfo",
     "Barrier",
     "BoundedSemaphore",
+    "Buffered",
     "BusyError",
     "CancelScope",
     "Cancelled",
@@ -138,6 +149,7 @@ __all__ = [
     "Counters",
     "Credentials",
     "DeadlockError",
+    "DnsResolver",
     "Dropped",
     "Elapsed",
     "Error",
@@ -145,6 +157,7 @@ __all__ = [
     "ExtendedError",
     "HopLimit",
     "HostAddress",
+    "HostTable",
     "IPv4Address",
     "IPv6Address",
     "IncompleteError",
@@ -174,21 +187,29 @@ __all__ = [
     "PacketAddress",
     "PacketInfo",
     "PidFd",
+    "Poll",
+    "Pool",
     "Priority",
     "PriorityQueue",
     "ProtocolError",
     "Queue",
     "RLock",
     "Readable",
+    "Ready",
     "RelayResult",
+    "Resolver",
     "Rights",
     "SecurityLabel",
     "SegmentSize",
     "Semaphore",
     "Sending",
+    "Server",
+    "ServerStatistics",
+    "SharedPoller",
     "Socket",
     "SocketAddress",
     "Stop",
+    "SystemResolver",
     "Task",
     "TaskCancelledError",
     "TaskGroup",
@@ -203,6 +224,7 @@ __all__ = [
     "UnixAddress",
     "Unread",
     "UsageError",
+    "Watchdog",
     "Writable",
     "ZeroCopy",
     "after",
@@ -212,14 +234,20 @@ __all__ = [
     "connect",
     "current_deadline",
     "current_loop",
+    "current_resolver",
     "current_task",
+    "dump",
+    "dump_on_signals",
     "every",
     "find_option",
     "from_thread",
+    "inherited_sockets",
     "interfaces",
     "listen",
     "lookup",
+    "notify",
     "now",
+    "open_signals",
     "parse_address",
     "relay",
     "resolve",
@@ -234,9 +262,13 @@ __all__ = [
     "socketpair",
     "spawn",
     "start_relay",
+    "task_tree",
+    "tasks",
     "timeout",
     "timeout_at",
     "to_thread",
+    "use_resolver",
     "wait_readable",
     "wait_writable",
+    "watchdog_seconds",
 ]

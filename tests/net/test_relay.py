@@ -826,7 +826,7 @@ def test_cancelling_gives_the_pipe_back(backend, run):
     def main():
         with Rig() as rig:
             full_pipe(rig)
-            running.loop.stop()
+            running.loop.shut_down()
             with pytest.raises(netnet.Cancelled):
                 netnet.sleep(0)
             assert pipes.taken == 0
@@ -1127,10 +1127,11 @@ def test_the_end_of_the_run_ends_relays_that_stand_in_the_queue(backend, run, mo
             for _ in range(50):
                 if all(direction in running.loop.ready for direction in wanted):
                     break
+                running.loop.cut_turn()  # so that the loop looks for events before this goes on
                 netnet.sleep(0)
             else:
                 pytest.fail("the directions never stood in the queue together")
-            running.loop.stop()
+            running.loop.shut_down()
             with pytest.raises(netnet.Cancelled):
                 netnet.sleep(0)
             result = rig.result
@@ -1155,7 +1156,7 @@ def test_a_relay_that_begins_after_the_end_was_asked_for_does_not_stay(backend, 
             netnet.spawn(late, event, near, far)
             wait_all_parked()
             event.set()
-            running.loop.stop()
+            running.loop.shut_down()
             with contextlib.suppress(netnet.Cancelled):
                 netnet.sleep(0)
             running.loop.step_aside(netnet.current_task().worker)

@@ -707,7 +707,7 @@ def test_a_connection_that_stands_in_the_moment_of_the_stop_does_not_hold_the_ru
             client.sendall(request(*target.getsockname()))
             netnet.spawn(Server(report=sessions.append, dial=dial).serve, listener)
             stop.wait()
-            running.loop.stop()
+            running.loop.shut_down()
 
     with socket.socket() as client:
         run(main)

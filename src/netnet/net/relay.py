@@ -442,8 +442,7 @@ def relay(
             if worker.home is not worker.loop:
                 worker.loop.refuse(worker)
             place.worker = worker
-            worker.waiting = place
-            worker.loop.switch_to_hub()
+            worker.loop.rest(worker, place)
     except BaseException:
         running.abort("cancelled")
         raise

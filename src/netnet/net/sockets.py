@@ -263,7 +263,7 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
 
     def accept(self) -> tuple[Socket, Any]:
         """Waits for a connection; returns its socket and the peer's address. See accept(2)."""
-        self._descriptor.set_listening()
+        self._descriptor.set_shared()  # it is a listener, then
         fd, address = self._cooperate(READABLE, _accept)
         try:
             return Socket(family_of(self), type_of(self), proto_of(self), fd), address

@@ -16,7 +16,8 @@ owner has sockets.
 
 What it costs: two system calls a turn in place of one, a wake-up for the owner when another thread was faster, and all
 members that sleep are woken by an event (epoll_ctl(2) allows no ``EPOLLEXCLUSIVE`` for an epoll inside another; those
-that find E empty by then fall asleep again inside the kernel). One poller a thread is faster: see the design page.
+that find E empty by then fall asleep again inside the kernel). It gains nothing over one poller a thread, and costs more
+where a turn has few events.
 
 Not here: moving sockets between loops, which is for those who own them. Linux only.
 """
@@ -250,8 +251,9 @@ class SharedPoller:
     number means nothing in another process, and in the child of a fork a shared poller cannot be used.
 
     Close it (or use ``with``) when no loop is to begin with it any more: the descriptor is closed with the last loop.
-    It saves nothing: a poller for each thread, which is what ``run`` makes by itself, is faster. It is for programs that
-    need one descriptor which tells that something is to be done. Every method may be called in any thread; none waits.
+    It is no faster than a poller for each thread, which is what ``run`` makes by itself, and slower where little is going
+    on. It is for programs that need one descriptor which tells that something is to be done.
+    Every method may be called in any thread; none waits.
 
     Raises ``UsageError`` on systems without epoll(7), or where *fileno* is no epoll; ``OSError`` (``EBADF``) where it is
     not open.

@@ -77,8 +77,8 @@ class Descriptor:
 
     __slots__ = (
         "fd",
+        "exclusive",
         "home",
-        "listening",
         "loop",
         "readable",
         "reader",
@@ -104,8 +104,8 @@ class Descriptor:
         self.short_is_dry = tcp
         #: several tasks may wait for one side of it: a listener, a datagram socket
         self.shared = not stream
-        #: it accepts connections: where several loops share it, an event need not wake them all
-        self.listening = False
+        #: where several loops share it, an event need not wake them all: whoever is woken takes everything that is there
+        self.exclusive = False
         self.timed = False
         #: other descriptors stand for the same open socket, and share its blocking mode
         self.twins = False
@@ -233,7 +233,7 @@ class Descriptor:
                 raise BusyError(f"descriptor {self.fd} is waited for through another socket object")
             else:
                 old.detach()
-        loop.poller.register(self.fd, self.listening)
+        loop.poller.register(self.fd, self.exclusive)
         loop.descriptors[self.fd] = self
         self.loop = loop
         if not loop.poller.reports_urgent:
@@ -255,11 +255,18 @@ class Descriptor:
         if self.sender is not None and self.sender is not worker:
             raise BusyError(self._busy(WRITABLE))
 
-    def set_listening(self) -> None:
-        """Says that it accepts connections, for which several tasks may wait."""
-        if not self.listening:
-            self.listening = self.shared = True
+    def set_shared(self) -> None:
+        """Says that several tasks may wait for one side of it."""
+        if not self.shared:
+            self.shared = True
             self._set_home()
+
+    def set_exclusive(self, exclusive: bool) -> None:
+        """Says whether whoever is woken for it takes everything that is there; heard at the next registration."""
+        if self.exclusive != exclusive:
+            self.exclusive = exclusive
+            if self.reader is None and self.writer is None:
+                self.detach()
 
     def _set_home(self) -> None:
         """The calls written out for speed know neither time-outs nor lines, messages half sent, level-triggered pollers."""

@@ -148,6 +148,10 @@ class Loop:
         self.take_signals: Callable[[], object] = self.signals.clear
         self.stop_listening: Callable[[], object] = self.signals.clear
         self.poll_failed: Callable[[BaseException], object] = _raise
+        self.expecting = 0  #: how many are open that a signal may wake
+        #: who ends in good order first when the run is to end, and what then ends it
+        self.drains: dict[object, Callable[[], object]] = {}
+        self.terminating: BaseException | None = None
         self.failures: weakref.WeakSet[Failure] = weakref.WeakSet()
         self.fatal: BaseException | None = None
         self.main: Task[object] | None = None
@@ -310,6 +314,20 @@ class Loop:
         self.root.cancel("the run was stopped" if error is None else f"the run was stopped: {error!r}")
         self.abort_relays()
 
+    def terminate(self, error: BaseException) -> None:
+        """Ends the run by *error*, after those have ended in good order who asked for it. The second time, at once."""
+        if self.drains and self.terminating is None:
+            self.terminating = error
+            for drain in tuple(self.drains.values()):
+                drain()
+        else:
+            self.shut_down(error)
+
+    def forget_drain(self, who: object) -> None:
+        """*who* need not be waited for any more."""
+        if self.drains.pop(who, None) is not None and not self.drains and self.terminating is not None:
+            self.shut_down(self.terminating)
+
     def abort_relays(self) -> None:
         for relay in tuple(self.relays):
             relay.abort("the run was stopped")
@@ -366,10 +384,12 @@ class Loop:
             else:
                 timeout = None
                 if self.alive == self.parked and not self.outside and not self.relays:
-                    if not others_alive():
+                    if not (self.expecting or others_alive()):
                         self.deadlocked()
                         continue
-                    timeout = LOOK_AGAIN_SECONDS  # another OS thread may wake one; it may also end
+                    timeout = (
+                        LOOK_AGAIN_SECONDS  # another OS thread, or a signal, may wake one; the thread may also end
+                    )
             if self.closed:
                 raise UsageError("this run belongs to the parent process; end the forked child with os._exit")
             try:
@@ -412,7 +432,8 @@ class Loop:
             counters.events += events
             counters.switches += woken + events - looked  # ``hand_over`` took what was not looked at here
             if heap:
-                if jumps and quiet and not (ready or self.outside) and (due := timers.next_instant()) is not None:
+                idle = jumps and quiet and (self.alive or self.relays) and not (ready or self.outside)
+                if idle and (due := timers.next_instant()) is not None:
                     self.clock.jump_to(due)
                     self.turned = due
                 fired = timers.fire(now())
@@ -427,6 +448,7 @@ class Loop:
     def look_again(self) -> None:
         """Events may have been lost: whoever waits for a descriptor tries again. In the hub, as if all were ready."""
         for descriptor in list(self.descriptors.values()):
+            descriptor.short_is_dry = False  # the end of the peer may have been among them
             for side in (READABLE, WRITABLE):
                 waiter = descriptor.reader if side == READABLE else descriptor.writer
                 descriptor.put(side, None)
@@ -461,6 +483,10 @@ class Loop:
                         waiter.switch()
                     return
         self.switch_to_hub()
+
+    def unlooked(self) -> int:
+        """How many events of this turn have not been looked at yet."""
+        return len(self._batch)
 
     def tasks(self) -> list[Task[object]]:
         """Every task that has not ended, parents before children."""
@@ -530,6 +556,11 @@ class Loop:
 
 #: every loop of the process, for the child of a fork
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+def living_loops() -> list[Loop]:
+    """Every loop of the process that is not closed."""
+    return [loop for loop in tuple(_loops) if not loop.closed]
 
 
 def _after_fork() -> None:

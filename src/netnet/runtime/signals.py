@@ -8,7 +8,8 @@ all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``Syst
 - the same signal came before and has not been delivered yet, because some task does not let go of the loop: the second
   one is raised in that task.
 
-A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
+SIGTERM lets those end in good order first who asked for it (a server that drains); a second one does not.
+Other signals are for ``open_signals``. A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
 What such a handler raises while the loop polls goes to the main task, where it waits; if it strikes while a task runs,
 that task gets it, as Python has it. If it strikes in the loop's own lines between two tasks, it ends the run: a handler
 had better only note what came.
@@ -16,17 +17,20 @@ had better only note what came.
 
 from __future__ import annotations
 
+import functools
+import math
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from greenlet import getcurrent
 
-from netnet.runtime.worker import worker_or_none
-
-if TYPE_CHECKING:
-    from netnet.runtime.loop import Loop
+from netnet.errors import UsageError
+from netnet.runtime.channel import Channel
+from netnet.runtime.loop import Call, Loop
+from netnet.runtime.worker import current_worker, worker_or_none
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -101,7 +105,9 @@ class Delivery:
         loop = self.loop
         main = loop.main
         worker = None if main is None else main.worker
-        if worker is None or isinstance(error, SystemExit):
+        if isinstance(error, SystemExit):
+            loop.terminate(error)
+        elif worker is None:
             loop.shut_down(error)
         elif not loop.interrupt(worker, lambda: error):
             worker.interrupt = error
@@ -117,3 +123,55 @@ class Delivery:
             raise error
         self._raise_in_main(error)
         self.loop.look_again()  # the handler may have struck after the kernel told its events
+
+
+class open_signals:  # noqa: N801  # reads like the function that it is used as
+    """Signals as something to wait for: ``with open_signals(SIGHUP) as signals: for number in signals: ...``.
+
+    While it is open the signals *numbers* do nothing else. Those that come while nobody waits are kept, each once. In a
+    task of a loop in the main thread; ``UsageError`` elsewhere. Iterating switches tasks, and raises ``Cancelled``; it
+    never ends by itself. See signal(7). Cf. ``trio.open_signal_receiver``.
+    """
+
+    def __init__(self, *numbers: int) -> None:
+        if not numbers:
+            raise ValueError("open_signals() needs a signal to wait for")
+        self._numbers = tuple(signal.Signals(number) for number in numbers)
+        self._channel: Channel[signal.Signals] = Channel(math.inf)
+        self._loop: Loop | None = None
+        self._replaced: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            raise UsageError("signals can be waited for in the main thread only; that is how Python delivers them")
+        if self._loop is not None:
+            raise UsageError("these signals are open already")
+        self._loop = current_worker().loop
+        self._loop.expecting += 1
+        for number in self._numbers:
+            self._replaced[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.call_from_thread(Call(functools.partial(self._hand_over, signal.Signals(number))))
+
+    def _hand_over(self, number: signal.Signals) -> None:
+        if number not in self._channel.items:
+            self._channel.send_now(number)
+
+    def __iter__(self) -> Iterator[signal.Signals]:
+        return iter(self._channel)
+
+    def wait(self) -> signal.Signals:
+        """The next one. Switches tasks. Raises ``Cancelled``."""
+        return self._channel.receive()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
+        self._replaced.clear()
+        if self._loop is not None:
+            self._loop.expecting -= 1
+            self._loop = None

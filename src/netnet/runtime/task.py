@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
+import traceback
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -166,6 +168,35 @@ class Task(Scope, Generic[T]):
         return (
             "running" if place is None or self.worker is getcurrent() else f"waiting for {place.describe(self.worker)}"
         )
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What it waits for, in words; ``None`` while it runs or is about to, and when it has ended."""
+        worker = self.worker
+        place = None if worker is None or worker is getcurrent() else worker.waiting
+        return None if worker is None or place is None else place.describe(worker)
+
+    @property
+    def waiting_seconds(self) -> float | None:
+        """For how long it has waited, to a turn of the loop; ``None`` where it does not."""
+        worker = self.worker
+        if worker is None or worker is getcurrent() or worker.waiting is None:
+            return None
+        return max(0.0, self.loop.clock.now() - worker.since)
+
+    def stack(self) -> traceback.StackSummary:
+        """Where it stands, the outermost call first; empty before it starts and when it has ended."""
+        worker = self.worker
+        frame = None if worker is None else worker.gr_frame
+        if frame is None and worker is not None and not worker.dead:  # it is running, in this thread or another one
+            frame = sys._current_frames().get(self.loop.thread_ident)
+        frames = []
+        while frame is not None and frame.f_code is not Worker.run.__code__:
+            frames.append((frame, frame.f_lineno))
+            frame = frame.f_back
+        summary = traceback.StackSummary.extract(iter(frames))
+        summary.reverse()
+        return summary
 
     # -- its life
 

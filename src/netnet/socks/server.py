@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from netnet.errors import Cancelled, ProtocolError
 from netnet.net.relay import RelayResult, start_relay
 from netnet.net.sockets import Socket
-from netnet.net.stream import accept_all, connect
+from netnet.net.serving import accept_all
+from netnet.net.stream import connect
 from netnet.runtime.api import now
 from netnet.runtime.group import TaskGroup
 from netnet.runtime.scope import timeout

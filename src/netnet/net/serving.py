@@ -1,0 +1,323 @@
+"""Serving: ``serve`` and ``Server``, a task for each connection, in one process. Several processes: ``workers``.
+
+A server stops accepting, and refuses nobody, when it has as many connections as it may: the others wait in the kernel's
+backlog. Errors of ``accept`` that concern one connection are passed over, those that pass when descriptors or memory
+come free are waited out. To *drain* is to take no more connections and to let those that there are come to their end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from netnet.errors import UsageError
+from netnet.kernel.address import Address
+from netnet.net.sockets import Socket
+from netnet.net.stream import BACKLOG, listen
+from netnet.net.systemd import notify
+from netnet.net.workers import Supervisor
+from netnet.runtime.api import now, sleep
+from netnet.runtime.clock import checked_seconds
+from netnet.runtime.group import TaskGroup
+from netnet.runtime.scope import CancelScope, shield
+from netnet.runtime.sync import Event, Semaphore
+from netnet.runtime.timers import Timer
+from netnet.runtime.worker import current_worker
+
+log = logging.getLogger("netnet")
+
+#: errors of ``accept`` that concern one connection, or pass when others are closed; the listener is still good
+_PASSING: Final = {
+    errno.ECONNABORTED: 0.0,
+    errno.EPROTO: 0.0,
+    errno.EPERM: 0.0,
+    errno.ENETDOWN: 0.0,
+    errno.EHOSTUNREACH: 0.0,
+    errno.ENETUNREACH: 0.0,
+    errno.ENOPROTOOPT: 0.0,
+    errno.EMFILE: 0.05,
+    errno.ENFILE: 0.05,
+    errno.ENOBUFS: 0.05,
+    errno.ENOMEM: 0.05,
+}
+
+Source = Socket | str | tuple[object, ...] | Address
+
+
+@dataclass(slots=True)
+class ServerStatistics:
+    """What a server has done so far."""
+
+    #: connections that were accepted, that are open now, and that were open at once at most
+    accepted: int = 0
+    active: int = 0
+    active_max: int = 0
+    #: handlers that ended with an error
+    failed: int = 0
+    #: errors of ``accept`` that were passed over or waited out, and the last of them
+    accept_errors: int = 0
+    last_accept_error: OSError | None = None
+    #: how often it stopped accepting because it had as many connections as it may
+    full: int = 0
+
+
+class Server:
+    """Runs ``handler(conn)`` in a task for each connection, and closes it when the handler ends.
+
+    *max_connections* bounds how many there are at once, over all its listeners. A handler's error concerns its own
+    connection only: it is passed to *on_error*, or else logged. *drain_seconds*: so long SIGTERM waits for the
+    connections before it ends the run; 0: not at all. One server can serve several listeners, each by a task of its own.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[Socket], object],
+        *,
+        max_connections: int | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        drain_seconds: float = 0.0,
+    ) -> None:
+        if max_connections is not None and max_connections < 1:
+            raise ValueError(f"a server needs 1 connection at least, not {max_connections}")
+        self.handler = handler
+        self.on_error = on_error
+        self.drain_seconds = checked_seconds(drain_seconds)
+        self.statistics = ServerStatistics()
+        self._permits = None if max_connections is None else Semaphore(max_connections)
+        self._accepting: dict[CancelScope, Socket] = {}
+        self._ended = Event()
+        self._deadline: float | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more connections."""
+        return self._deadline is not None
+
+    def serve(self, listener: Socket) -> None:
+        """Accepts connections from *listener* until it is cancelled, drained, or the listener is closed.
+
+        Switches tasks. Returns when it was drained: then *listener* is closed. Raises ``Cancelled``, or ``ClosedError``
+        when the listener is closed, after its handlers, which are cancelled with it. Other errors of the listener are
+        raised in the same way.
+        """
+        if self.draining:
+            raise UsageError("this server has been drained; make a new one")
+        loop = current_worker().loop
+        accepting = CancelScope()
+        self._accepting[accepting] = listener
+        self._ended.clear()
+        if self.drain_seconds > 0:
+            loop.drains[self] = self.begin_draining
+        ended: OSError | None = None
+        timer: Timer | None = None
+        try:
+            with TaskGroup() as group:
+                try:
+                    with accepting:
+                        accept_all(
+                            listener, lambda conn: group.spawn(self._handle, conn), self._permits, self.statistics
+                        )
+                except OSError as error:
+                    ended = error
+                    group.cancel("the server ended")
+                if self._deadline is not None:
+                    self._accept_rest(listener, group)
+                    listener.close()
+                    if self._deadline < math.inf:
+                        timer = loop.timers.add(self._deadline, lambda: group.cancel("the time for draining was over"))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del self._accepting[accepting]
+            if not self._accepting:
+                self._ended.set()
+                loop.forget_drain(self)
+        if ended is not None:
+            raise ended
+
+    def _accept_rest(self, listener: Socket, group: TaskGroup) -> None:
+        """Takes those that wait in the backlog already, if there is room for them: nobody else may know of them."""
+        with contextlib.suppress(OSError):
+            listener.settimeout(0)
+            for _ in range(BACKLOG):
+                if self._permits is not None and not self._permits.acquire(blocking=False):
+                    break
+                try:
+                    conn, _ = listener.accept()
+                except BaseException:
+                    if self._permits is not None:
+                        self._permits.release()
+                    raise
+                self.statistics.accepted += 1
+                group.spawn(self._handle, conn)
+
+    def serve_all(self, listeners: Sequence[Socket]) -> None:
+        """``serve`` for each of *listeners*; when one of them fails the others end, and its error is raised."""
+        if len(listeners) == 1:
+            self.serve(listeners[0])
+            return
+        failed: list[OSError] = []
+
+        def serve_one(listener: Socket) -> None:
+            try:
+                self.serve(listener)
+            except OSError as error:
+                failed.append(error)
+                group.cancel("another listener failed")
+
+        with TaskGroup() as group:
+            for listener in listeners:
+                group.spawn(serve_one, listener)
+        if failed:
+            raise failed[0]
+
+    def _handle(self, conn: Socket) -> None:
+        statistics = self.statistics
+        statistics.active += 1
+        statistics.active_max = max(statistics.active_max, statistics.active)
+        try:
+            with conn:
+                self.handler(conn)
+        except Exception as error:
+            statistics.failed += 1
+            self._tell(error)
+        finally:
+            statistics.active -= 1
+            if self._permits is not None:
+                self._permits.release()
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            if self.on_error is not None:
+                self.on_error(error)
+            else:
+                log.error("the handler of a connection failed", exc_info=error)
+        except Exception as second:  # this one must not end the server either
+            log.error("on_error failed", exc_info=second)
+
+    def drain(self, seconds: float = math.inf) -> bool:
+        """Takes no more connections, closes the listeners, and waits for the connections that there are.
+
+        Those that are left after *seconds* are cancelled. Returns whether none was. Switches tasks. Raises ``Cancelled``.
+        """
+        self.begin_draining(checked_seconds(seconds))
+        self._ended.wait()
+        return self._deadline is None or now() < self._deadline
+
+    def begin_draining(self, seconds: float | None = None) -> None:
+        """As ``drain``, without waiting. *seconds*: by default those of the server. Does not switch tasks."""
+        if self._deadline is None:
+            notify(stopping=True)
+            self._deadline = now() + (self.drain_seconds if seconds is None else seconds)
+            for scope in tuple(self._accepting):
+                scope.cancel("the server is being drained")
+        if not self._accepting:
+            self._ended.set()
+
+
+def serve(
+    source: Source | Sequence[Source],
+    handler: Callable[[Socket], object],
+    *,
+    max_connections: int | None = None,
+    on_error: Callable[[Exception], object] | None = None,
+    drain_seconds: float = 0.0,
+    workers: int | None = None,
+) -> None:
+    """Accepts connections and runs ``handler(conn)`` in a task for each, until it is cancelled.
+
+    *source* is a listener, an address to listen on, or several of these. The connection is closed when its handler
+    ends. With *max_connections* at once, it stops accepting until one has ended; the others wait in the kernel's
+    backlog. A handler's error concerns its own connection only: it is passed to *on_error*, or else logged. Errors of
+    ``accept`` that pass (no descriptor left, connection aborted) are waited out. On SIGTERM it takes no more connections
+    and lets those that there are end, for *drain_seconds* at most, before the run ends.
+
+    With *workers* it does so in that many processes, and stays to supervise them: one that crashes is replaced (after a
+    pause that grows while that goes on), SIGTERM drains them, SIGHUP replaces them one by one without refusing a
+    connection. An address is listened on once for each, with ``SO_REUSEPORT``; a listener is shared. *max_connections*
+    is for each. They are forked: what stands before the call stands in each of them. Needs a loop in the main thread.
+
+    Where systemd asks to be told (``NOTIFY_SOCKET``), it is told when the server is ready, and when it stops.
+    Switches tasks. Ends by ``Cancelled`` or when the listener is closed (``ClosedError``), after its handlers, which
+    are cancelled with it.
+    """
+    sources: Sequence[Source] = source if isinstance(source, list) else [source]  # type: ignore[list-item]
+    if not sources:
+        raise ValueError("there is nothing to serve: give a listener or an address")
+
+    def new_server() -> Server:
+        return Server(handler, max_connections=max_connections, on_error=on_error, drain_seconds=drain_seconds)
+
+    if workers is not None:
+        Supervisor(sources, lambda: new_server(), workers, drain_seconds).run()
+        return
+    with contextlib.ExitStack() as stack:
+        listeners = [one if isinstance(one, Socket) else stack.enter_context(listen(one)) for one in sources]
+        notify(ready=True)
+        new_server().serve_all(listeners)
+
+
+def accept_all(
+    listener: Socket,
+    take: Callable[[Socket], object],
+    permits: Semaphore | None,
+    statistics: ServerStatistics | None = None,
+) -> None:
+    """Accepts for ever: waits until a permit is free, accepts, takes the permit, hands the connection to *take*.
+
+    Waiting for a connection holds no permit, so that several listeners can share them. Errors that pass are waited out.
+    Where there is no limit, and so nothing but accepting to be done, a connection wakes one only of the loops and
+    processes that share the listener.
+    """
+    told = ServerStatistics() if statistics is None else statistics
+    descriptor = listener._descriptor
+    descriptor.set_exclusive(permits is None)
+    try:
+        _accept_all(listener, take, permits, told)
+    finally:
+        descriptor.set_exclusive(False)
+
+
+def _accept_all(
+    listener: Socket, take: Callable[[Socket], object], permits: Semaphore | None, told: ServerStatistics
+) -> None:
+    while True:
+        if permits is not None:
+            if not permits.value:
+                told.full += 1
+            with permits:
+                pass
+        try:
+            conn, _ = listener.accept()
+        except OSError as error:
+            pause = _PASSING.get(error.errno or 0)
+            if pause is None:
+                raise
+            told.accept_errors += 1
+            told.last_accept_error = error
+            if pause:
+                log.warning("accept: %s; trying again in %g s", error.strerror, pause)
+                sleep(pause)
+            continue
+        try:
+            if permits is not None:
+                with shield():  # another listener was quicker: this connection still is ours to serve
+                    permits.acquire()
+            try:
+                take(conn)
+            except BaseException:
+                if permits is not None:
+                    permits.release()
+                raise
+        except BaseException:
+            conn.close()
+            raise
+        told.accepted += 1
+
+
+__all__ = ["Server", "ServerStatistics", "accept_all", "serve"]

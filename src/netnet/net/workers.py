@@ -1,0 +1,351 @@
+"""One process per core: what ``serve(..., workers=N)`` stands on. A supervisor forks workers, and keeps them.
+
+Every socket that is listened on stays open in the supervisor for as long as it runs. So a worker that crashes, or is
+replaced, leaves its queue of waiting connections behind for its successor: none is refused and none is lost but those
+that the worker had accepted. An address is listened on once for each worker, with ``SO_REUSEPORT``, so that the kernel
+spreads connections evenly and workers share no queue; a listener that the caller made is shared, and the kernel wakes
+one of them for each connection.
+
+Supervisor and worker talk through a socket pair: the worker says that it is ready, the supervisor says when to stop,
+and either notices by the end of the stream that the other is gone. A worker does what ``Server`` does, in a run of its
+own; what a server is, is in ``serving``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from netnet.kernel.address import UnixAddress, parse_address
+from netnet.net.sockets import Socket, socketpair
+from netnet.net.stream import listen
+from netnet.net.systemd import notify
+from netnet.runtime.api import now, run, sleep, spawn
+from netnet.runtime.choose import choose
+from netnet.runtime.foreign import wait_readable
+from netnet.runtime.group import TaskGroup
+from netnet.runtime.scope import shield, timeout
+from netnet.runtime.signals import open_signals
+from netnet.runtime.sync import Event
+from netnet.runtime.timers import Timer
+from netnet.runtime.worker import current_worker
+
+if TYPE_CHECKING:
+    from netnet.net.serving import Source
+
+log = logging.getLogger("netnet")
+
+#: the pause before a worker that keeps crashing is replaced doubles from the first to the last of these
+PAUSE_SECONDS: Final = 0.1
+PAUSE_SECONDS_MAX: Final = 30.0
+#: a worker that has lived so long is not one that keeps crashing
+SETTLED_SECONDS: Final = 10.0
+#: a successor that is not ready by then is given up, and the old worker kept
+READY_SECONDS: Final = 30.0
+#: so long after its time for draining a worker is killed that has not ended
+GRACE_SECONDS: Final = 5.0
+
+#: in a worker: its supervisor decides what Ctrl-C and a hang-up mean, and SIGTERM drains
+_SIGNALS: Final = {signal.SIGINT: signal.SIG_IGN, signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
+
+_READY: Final = b"r"
+_DRAIN: Final = b"d"
+_STOP: Final = b"s"
+
+
+class Serving(Protocol):
+    """What a worker runs."""
+
+    def serve_all(self, listeners: Sequence[Socket]) -> None: ...
+
+    def begin_draining(self, seconds: float | None = None) -> None: ...
+
+
+@dataclass(eq=False)
+class _Worker:
+    """One process."""
+
+    pid: int
+    control: Socket
+    began: float
+    ready: Event = field(default_factory=Event)
+    ended: Event = field(default_factory=Event)
+    #: it was told to end, so its end is no crash
+    retired: bool = False
+    killer: Timer | None = None
+
+
+@dataclass(eq=False)
+class _Slot:
+    """The place of one worker: the sockets that it accepts from, and who does so now."""
+
+    number: int
+    listeners: list[Socket]
+    worker: _Worker | None = None
+    crashes: int = 0  #: in a row, each soon after its start
+
+
+class Supervisor:
+    """Keeps *workers* processes that serve *sources*, until it is cancelled or SIGTERM has drained them."""
+
+    def __init__(
+        self, sources: Sequence[Source], new_server: Callable[[], Serving], workers: int, drain_seconds: float
+    ) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers must be a whole number from 1 on, not {workers!r}")
+        self._sources = sources
+        self._new_server = new_server
+        self._count = workers
+        self._drain_seconds = drain_seconds
+        self._slots: list[_Slot] = []
+        self._workers: set[_Worker] = set()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Starts the workers and stays with them. Switches tasks. Raises ``Cancelled``, ``OSError`` of ``listen``."""
+        loop = self._loop = current_worker().loop
+        loop.drains[self] = self._drain
+        try:
+            with contextlib.ExitStack() as opened:
+                self._open(opened)
+                with TaskGroup() as helpers:
+                    if threading.current_thread() is threading.main_thread():
+                        helpers.spawn(self._replace_on_hangup, name="netnet supervisor: SIGHUP")
+                    helpers.spawn(self._announce, name="netnet supervisor: ready")
+                    with TaskGroup() as self._group:
+                        for slot in self._slots:
+                            self._start(slot)
+                    helpers.cancel()
+        finally:
+            loop.forget_drain(self)
+
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        """Makes the listeners of each slot. They are closed when the supervisor ends."""
+        self._slots = [_Slot(number, []) for number in range(self._count)]
+        for source in self._sources:
+            if isinstance(source, Socket):
+                for slot in self._slots:
+                    slot.listeners.append(source)
+                continue
+            address = parse_address(source)
+            first = opened.enter_context(listen(address, reuse_port=self._count > 1))
+            for slot in self._slots:
+                if slot.number == 0 or isinstance(address, UnixAddress):
+                    slot.listeners.append(first)
+                else:
+                    same: Any = replace(cast(Any, address), port=first.getsockname()[1])
+                    slot.listeners.append(opened.enter_context(listen(same, reuse_port=True)))
+
+    # -- the life of a worker, seen from the supervisor
+
+    def _start(self, slot: _Slot) -> _Worker:
+        """Forks a worker. Returns in the supervisor only."""
+        ours, theirs = socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker(slot, theirs)
+        theirs.close()
+        worker = slot.worker = _Worker(pid, ours, now())
+        self._workers.add(worker)
+        self._group.spawn(self._attend, slot, worker, name=f"netnet supervisor: worker {pid}")
+        log.info("worker %d started as process %d", slot.number, pid)
+        return worker
+
+    def _attend(self, slot: _Slot, worker: _Worker) -> None:
+        """Hears what a worker says, until it has ended; then has it replaced, if it ought to be there."""
+        try:
+            with worker.control:
+                with contextlib.suppress(OSError):
+                    while worker.control.recv(1) == _READY:
+                        worker.ready.set()
+                self._tell(worker, _DRAIN)  # it has closed its end without ending
+                status = _reap(worker.pid)
+        except BaseException:  # the supervisor is to end now
+            with shield():
+                self._end_now(worker)
+            raise
+        finally:
+            self._workers.discard(worker)
+            worker.ended.set()
+            if worker.killer is not None:
+                worker.killer.cancel()
+        if self._stopping or worker.retired or slot.worker is not worker:
+            log.info("worker %d, process %d, %s", slot.number, worker.pid, _told(status))
+            return
+        self._replace_crashed(slot, worker, status)
+
+    def _replace_crashed(self, slot: _Slot, worker: _Worker, status: int | None) -> None:
+        lived = now() - worker.began
+        slot.crashes = 1 if lived >= SETTLED_SECONDS else slot.crashes + 1
+        pause = 0.0 if slot.crashes == 1 else min(PAUSE_SECONDS * 2 ** (slot.crashes - 2), PAUSE_SECONDS_MAX)
+        log.error(
+            "worker %d, process %d, %s after %.1f s; a new one starts in %g s",
+            *(slot.number, worker.pid, _told(status), lived, pause),
+        )
+        sleep(pause)
+        if not self._stopping and slot.worker is worker:
+            self._start(slot)
+
+    def _tell(self, worker: _Worker, command: bytes) -> None:
+        """Has a worker end, and sees to it that it does. Never waits."""
+        worker.retired = True
+        with contextlib.suppress(OSError):
+            socket.socket.send(worker.control, command, socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0))
+        seconds = GRACE_SECONDS + (self._drain_seconds if command == _DRAIN else 0)
+        if worker.killer is None and seconds < math.inf:
+            loop = self._loop
+            worker.killer = loop.timers.add(loop.clock.now() + seconds, lambda: _kill(worker.pid))
+
+    def _end_now(self, worker: _Worker) -> None:
+        """Ends a worker without draining; its handlers may still clean up."""
+        self._tell(worker, _STOP)
+        with contextlib.suppress(TimeoutError), timeout(GRACE_SECONDS):
+            _reap(worker.pid)
+            return
+        _kill(worker.pid)
+        _reap(worker.pid)
+
+    # -- the whole
+
+    def _drain(self) -> None:
+        """SIGTERM: every worker takes no more connections, and ends when it has none, or when its time is over."""
+        self._stopping = True
+        notify(stopping=True)
+        for worker in tuple(self._workers):
+            self._tell(worker, _DRAIN)
+
+    def _announce(self) -> None:
+        """Tells systemd when all workers are ready."""
+        for slot in self._slots:
+            assert slot.worker is not None
+            slot.worker.ready.wait()
+        notify(ready=True)
+
+    def _replace_on_hangup(self) -> None:
+        with open_signals(signal.SIGHUP) as hangups:
+            for _ in hangups:
+                if not self._stopping:
+                    notify(reloading=True)
+                    self._replace_all()
+                    notify(ready=True)
+
+    def _replace_all(self) -> None:
+        """Replaces the workers one by one: the successor is ready before the old one is told to drain."""
+        for slot in self._slots:
+            old = slot.worker
+            new = self._start(slot)
+            if not self._is_ready(new):
+                log.error("worker %d: its successor, process %d, is not ready; the old one stays", slot.number, new.pid)
+                self._tell(new, _STOP)
+                slot.worker = old
+                return
+            if self._stopping:
+                return
+            if old is not None and not old.ended.is_set():
+                self._tell(old, _DRAIN)
+
+    def _is_ready(self, worker: _Worker) -> bool:
+        """Waits until it is ready, or has ended, or the time is up."""
+        try:
+            with timeout(READY_SECONDS):
+                choose(worker.ready, worker.ended)
+        except TimeoutError:
+            return False
+        return worker.ready.is_set() and not worker.ended.is_set()
+
+    # -- in the worker
+
+    def _be_worker(self, slot: _Slot, control: Socket) -> None:
+        """What the forked process does, to its end."""
+        status = 1
+        try:
+            os.environ.pop("NOTIFY_SOCKET", None)  # it is the supervisor that tells
+            for number, handler in _SIGNALS.items():
+                signal.signal(number, handler)
+            for worker in self._workers:
+                worker.control.close()
+            for other in self._slots:
+                for listener in other.listeners:
+                    if listener not in slot.listeners:
+                        listener.close()
+            run(self._serve, slot.listeners, control)
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            log.exception("worker %d, process %d, failed", slot.number, os.getpid())
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _serve(self, listeners: Sequence[Socket], control: Socket) -> None:
+        server = self._new_server()
+
+        def obey() -> None:
+            command = b""
+            with contextlib.suppress(OSError):
+                command = control.recv(1)
+            server.begin_draining(0 if command == _STOP else self._drain_seconds)
+
+        obedience = spawn(obey, name="netnet worker: its supervisor")
+        control.sendall(_READY)
+        server.serve_all(listeners)
+        obedience.cancel()
+
+
+def _reap(pid: int) -> int | None:
+    """Waits for the end of a child process; its status, ``None`` where somebody else has asked for it. Switches tasks."""
+    try:
+        watched = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return _reap_by_looking(pid)
+    try:
+        wait_readable(watched)
+    finally:
+        os.close(watched)
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return None
+
+
+def _reap_by_looking(pid: int) -> int | None:
+    """The same where the kernel has no descriptors for processes: looks again at growing intervals."""
+    pause = 0.001
+    while True:
+        try:
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if done:
+            return status
+        sleep(pause)
+        pause = min(0.05, pause * 2)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _told(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is None:
+        return "ended"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"was killed by signal {number}, {signal.strsignal(number)}"
+    return f"ended with status {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,203 @@
+"""Seeing inside: which tasks there are, what each waits for and since when, where it stands; and a watchdog for a task
+that does not let the others run.
+
+Everything here only looks. It can be used from other OS threads and from signal handlers, so it takes no lock.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Self, TextIO
+
+from netnet.errors import UsageError
+from netnet.runtime import company
+from netnet.runtime.loop import Loop, living_loops
+from netnet.runtime.scope import Scope
+from netnet.runtime.task import Household, Task, log
+from netnet.runtime.worker import Worker, current_worker, main_then_stop
+
+#: a task that has held the loop for so long is reported
+HELD_SECONDS = 0.1
+
+_WORKER_CODE = Worker.run.__code__
+#: where netnet's own files are
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def tasks(loop: Loop | None = None) -> list[Task[Any]]:
+    """Every task that has not ended, of *loop* or of the calling task's; those that started others before these.
+
+    Does not switch tasks. Raises ``UsageError`` outside a task, where no *loop* is given.
+    """
+    return (current_worker().loop if loop is None else loop).tasks()
+
+
+def task_tree(loop: Loop | None = None, *, stacks: bool = True) -> str:
+    """The groups and tasks of *loop* (or the calling task's) as a text: each with what it does, since when, and where.
+
+    Without *stacks* one line for each task. Does not switch tasks. Raises ``UsageError`` as ``tasks`` does.
+    """
+    return "\n".join(_tree(current_worker().loop if loop is None else loop, stacks))
+
+
+def dump(file: TextIO | None = None, *, stacks: bool = True) -> None:
+    """Writes the ``task_tree`` of every loop of the process to *file*, or to standard error.
+
+    From any OS thread, also while loops run in others. Never raises what writing raises.
+    """
+    lines = [f"netnet: process {os.getpid()}"]
+    for loop in living_loops():
+        lines += _tree(loop, stacks)
+    try:
+        print("\n".join(lines), file=file or sys.stderr, flush=True)
+    except (OSError, ValueError) as error:
+        log.error("the tasks could not be told: %s", error)
+
+
+def _tree(loop: Loop, stacks: bool) -> Iterator[str]:
+    counters = loop.counters
+    thread = next((one.name for one in threading.enumerate() if one.ident == loop.thread_ident), "?")
+    yield (
+        f"loop in thread {thread}, {loop.poller.name}: {loop.alive} tasks, {len(loop.relays)} relays, "
+        f"{len(loop.descriptors)} descriptors; {counters.polls} polls, {counters.switches} switches, "
+        f"latest timer {counters.lag_max:.3f} s late"
+    )
+    yield from _below(loop.root, "", stacks)
+    for call in tuple(loop.outside):
+        yield f"  in an OS thread: {call}"
+
+
+def _below(group: Scope, margin: str, stacks: bool) -> Iterator[str]:
+    members = tuple(group.children or ())
+    for number, task in enumerate(members, 1):
+        last = number == len(members)
+        yield f"{margin}{'└─' if last else '├─'} {_line(task)}"
+        inner = margin + ("   " if last else "│  ")
+        if stacks:
+            for frame in _outline(task.stack()).format():
+                for line in frame.rstrip("\n").split("\n"):
+                    yield f"{inner}  {line.strip() if line.startswith('  File') else '  ' + line.strip()}"
+        for scope in task.groups():
+            if isinstance(scope, Household) and scope.children:
+                yield f"{inner}{type(scope).__name__}"
+                yield from _below(scope, inner, stacks)
+
+
+def _outline(stack: traceback.StackSummary) -> traceback.StackSummary:
+    """*stack* without what goes on inside netnet: of each run of its lines the first, which is the call that was made."""
+    kept: list[traceback.FrameSummary] = []
+    inside = False
+    for frame in stack:
+        ours = frame.filename.startswith(_PACKAGE)
+        if frame.name != main_then_stop.__name__ and not (ours and inside):
+            kept.append(frame)
+            inside = ours
+    return traceback.StackSummary.from_list(kept)
+
+
+def _line(task: Task[Any]) -> str:
+    since = task.waiting_seconds
+    return f"{task.name}: {task.describe()}{'' if since is None else f', for {since:.3f} s'}"
+
+
+def dump_on_signals(*numbers: int) -> None:
+    """Has *numbers* (``SIGUSR1`` and ``SIGQUIT`` by default) write all tasks to standard error, and the program go on.
+
+    What OS threads do is written as well, and at once, by ``faulthandler``: so also where one is wedged in C code; the
+    tasks follow when Python code runs again. In the main thread only; ``UsageError`` elsewhere. See signal(7).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("signals can be set in the main thread only")
+    for number in numbers or (signal.SIGUSR1, signal.SIGQUIT):
+        signal.signal(number, _on_signal)
+        faulthandler.register(number, chain=True)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    dump()
+
+
+class Watchdog:
+    """Reports a task that holds the loop: ``with netnet.Watchdog(0.1): ...``, for as long as these lines run.
+
+    An OS thread looks several times in *seconds*. A task that has run for longer without letting the others is told to
+    *report*, with its name, the seconds so far, and where it stands; by default that is logged as a warning. Once for
+    each time. *report* is called in that thread, while the task runs on.
+    """
+
+    def __init__(
+        self,
+        seconds: float = HELD_SECONDS,
+        report: Callable[[str, float, traceback.StackSummary], object] | None = None,
+    ) -> None:
+        if not seconds > 0:
+            raise ValueError(f"a watchdog needs a time of more than 0 seconds, not {seconds!r}")
+        self._seconds = seconds
+        self._report = report or _log_held
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise UsageError("this watchdog was started before; make a new one")
+        loop = current_worker().loop
+        self._thread = threading.Thread(target=self._watch, args=(loop,), name="netnet-watchdog", daemon=True)
+        company.helpers.add(self._thread)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._thread is not None
+        self._stop.set()
+        self._thread.join()
+        company.helpers.discard(self._thread)
+
+    def _watch(self, loop: Loop) -> None:
+        pause = self._seconds / 4
+        seen: object = None
+        looks = 0
+        while not self._stop.wait(pause):
+            task, frame = _running(loop)
+            mark = None if task is None else (task.number, loop.counters.polls, loop.left, loop.unlooked())
+            looks = looks + 1 if mark is not None and mark == seen else 0
+            seen = mark
+            if looks == 4 and task is not None:
+                stack = traceback.StackSummary.extract(_task_frames(frame))
+                stack.reverse()
+                self._report(task.name, looks * pause, stack)
+
+
+def _running(loop: Loop) -> tuple[Task[Any] | None, FrameType | None]:
+    """The task that *loop* is running right now, and where it stands; ``None`` while the loop itself runs or waits."""
+    top = frame = sys._current_frames().get(loop.thread_ident)
+    while frame is not None and frame.f_code is not _WORKER_CODE:
+        frame = frame.f_back
+    if frame is None:
+        return None, None
+    task = frame.f_locals.get("task")
+    return (task, top) if isinstance(task, Task) and task.loop is loop else (None, None)
+
+
+def _task_frames(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a task from the innermost on, without those of netnet below it."""
+    while frame is not None and frame.f_code is not _WORKER_CODE:
+        yield frame, frame.f_lineno
+        frame = frame.f_back
+
+
+def _log_held(name: str, seconds: float, stack: traceback.StackSummary) -> None:
+    log.warning(
+        "task %s has held the loop for %.3f s; others have to wait meanwhile\n%s",
+        name,
+        seconds,
+        "".join(stack.format()),
+    )
