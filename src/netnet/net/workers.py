@@ -169,7 +169,7 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     while worker.control.recv(1) == _READY:
                         worker.ready.set()
-                self._tell(worker, _DRAIN)  # it has closed its end without ending
+                self._limit(worker, GRACE_SECONDS)  # where it has closed its end without ending
                 status = _reap(worker.pid)
         except BaseException:  # the supervisor is to end now
             with shield():
@@ -202,8 +202,13 @@ class Supervisor:
         worker.retired = True
         with contextlib.suppress(OSError):
             socket.socket.send(worker.control, command, socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0))
-        seconds = GRACE_SECONDS + (self._drain_seconds if command == _DRAIN else 0)
-        if worker.killer is None and seconds < math.inf:
+        self._limit(worker, GRACE_SECONDS + (self._drain_seconds if command == _DRAIN else 0))
+
+    def _limit(self, worker: _Worker, seconds: float) -> None:
+        """A worker that still is there in so many seconds is killed."""
+        if worker.killer is not None:
+            worker.killer.cancel()
+        if seconds < math.inf:
             loop = self._loop
             worker.killer = loop.timers.add(loop.clock.now() + seconds, lambda: _kill(worker.pid))
 

@@ -8,9 +8,9 @@ all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``Syst
 - the same signal came before and has not been delivered yet, because some task does not let go of the loop: the second
   one is raised in that task.
 
-SIGTERM lets those end in good order first who asked for it (a server that drains); a second one does not.
-Other signals are for ``open_signals``. A handler that the program has set itself is left alone, and so are loops in other threads, where Python cannot deliver.
-What such a handler raises while the loop polls goes to the main task, where it waits; if it strikes while a task runs,
+SIGTERM lets those end in good order first who asked for it (a server that drains); a second one does not. Other signals
+are for ``open_signals``. A handler that the program has set itself is left alone, and so are loops in other
+threads, where Python cannot deliver. What such a handler raises while the loop polls goes to the main task, where it waits; if it strikes while a task runs,
 that task gets it, as Python has it. If it strikes in the loop's own lines between two tasks, it ends the run: a handler
 had better only note what came.
 """
@@ -125,7 +125,7 @@ class Delivery:
         self.loop.look_again()  # the handler may have struck after the kernel told its events
 
 
-class open_signals:  # noqa: N801  # reads like the function that it is used as
+class open_signals:  # reads like the function that it is used as
     """Signals as something to wait for: ``with open_signals(SIGHUP) as signals: for number in signals: ...``.
 
     While it is open the signals *numbers* do nothing else. Those that come while nobody waits are kept, each once. In a

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from netnet.errors import Cancelled, ProtocolError
 from netnet.net.relay import RelayResult, start_relay
-from netnet.net.sockets import Socket
 from netnet.net.serving import accept_all
+from netnet.net.sockets import Socket
 from netnet.net.stream import connect
 from netnet.runtime.api import now
 from netnet.runtime.group import TaskGroup

@@ -1,5 +1,6 @@
 """Tools for the tests of programs that use netnet: a virtual clock, waiting for the others, running tasks in one order,
-connected sockets in memory, and suites that every stream must pass. What pytest needs is in ``pytest_netnet``, which it finds by itself.
+connected sockets in memory, and suites that every stream must pass. What pytest
+needs is in ``pytest_netnet``, which it finds by itself.
 """
 
 from netnet.runtime.clock import VirtualClock
