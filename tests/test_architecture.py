@@ -129,13 +129,42 @@ def test_the_protocol_calls_nothing_that_does():
 
 
 def test_the_face_defines_nothing():
+    """It hands names on: some at once, some when they are asked for, by a table that says the same as its imports."""
     tree = ast.parse((ROOT / "__init__.py").read_text())
     assert ast.get_docstring(tree)
     for node in tree.body[1:]:
-        if isinstance(node, ast.Assign):
-            assert ast.unparse(node.targets[0]) in ("__version__", "__all__")
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            assert ast.unparse(node.targets[0]) in ("__version__", "__all__", "_LATER")
+        elif isinstance(node, ast.FunctionDef):
+            assert node.name in ("__getattr__", "__dir__")
+        elif isinstance(node, ast.If):
+            assert ast.unparse(node.test) == "TYPE_CHECKING"
         else:
-            assert isinstance(node, ast.ImportFrom), ast.unparse(node)
+            assert isinstance(node, (ast.Import, ast.ImportFrom)), ast.unparse(node)
+
+
+def handed_on():
+    """The public names that the face imports at once, and those that it fetches later: name → module."""
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    later_body = next(node.body for node in tree.body if isinstance(node, ast.If))
+    return [
+        {
+            alias.asname or alias.name: node.module
+            for node in body
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("netnet")
+            for alias in node.names
+        }
+        for body in (tree.body, later_body)
+    ]
+
+
+def test_names_that_are_fetched_later_are_those_that_type_checkers_see():
+    _, later = handed_on()
+    later["from_thread"] = "netnet.runtime.from_thread"
+    assert later == netnet._LATER
+    assert set(later) <= set(dir(netnet))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = netnet.nothing
 
 
 def modules_after(statement):
@@ -177,11 +206,9 @@ def test_every_public_name_is_there_and_says_what_it_is():
 
 def test_the_list_of_public_names_is_whole_and_without_doubles():
     assert len(netnet.__all__) == len(set(netnet.__all__))
-    tree = ast.parse((ROOT / "__init__.py").read_text())
-    handed_on = {
-        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    assert handed_on == set(netnet.__all__)
+    now, later = handed_on()
+    assert not set(now) & set(later)
+    assert set(now) | set(later) == set(netnet.__all__)
 
 
 def test_every_module_opens_with_a_paragraph():

@@ -18,8 +18,8 @@ from netnet.kernel import numbers
 from netnet.kernel.interfaces import InterfaceFlags
 from netnet.kernel.numbers import ELSEWHERE, LINUX, LINUX_GENERIC, number, numbers_of
 from netnet.kernel.options import AddressPreference, BufferLocks, PathMtuDiscovery, Timestamping
-from netnet.kernel.tcp_info import TcpInfo, TcpInfoValue, TcpOptions, TcpState
-from netnet.kernel.values import MemoryUse
+from netnet.kernel.tcp_info import TcpInfo, TcpOptions, TcpState
+from netnet.kernel.values import MemoryUse, TcpInfoValue
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the headers are Linux'")
 GENERIC = not os.uname().machine.startswith(("alpha", "mips", "parisc", "sparc"))

@@ -38,7 +38,7 @@ from netnet.kernel.options import (
     find_option,
 )
 from netnet.kernel.probe import probe, sample
-from netnet.kernel.tcp_info import TcpInfo, TcpInfoValue, TcpOptions, TcpState
+from netnet.kernel.tcp_info import TcpInfo, TcpOptions, TcpState
 from netnet.kernel.values import (
     Credentials,
     Flag,
@@ -47,6 +47,7 @@ from netnet.kernel.values import (
     PacketStatistics,
     PortRange,
     Seconds,
+    TcpInfoValue,
     TransmitTime,
 )
 

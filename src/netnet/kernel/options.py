@@ -17,7 +17,6 @@ from typing import Any, Final
 from netnet.errors import OptionError
 from netnet.kernel.control import PidFd
 from netnet.kernel.option import Access, Kind, Option
-from netnet.kernel.tcp_info import TcpInfoValue
 from netnet.kernel.values import (
     INTERFACE_NAME_BYTES,
     Bits,
@@ -37,6 +36,7 @@ from netnet.kernel.values import (
     Record,
     Seconds,
     String,
+    TcpInfoValue,
     TransmitTime,
     Value,
 )

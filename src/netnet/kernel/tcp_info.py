@@ -13,8 +13,6 @@ import re
 import struct
 from dataclasses import dataclass, fields
 
-from netnet.kernel.values import Value
-
 
 class TcpState(enum.IntEnum):
     """The states of a TCP connection, RFC 9293 section 3.3.2, with the kernel's numbers."""
@@ -130,30 +128,25 @@ _OLDEST = 24
 assert len(_ENDS) == len(fields(TcpInfo)) - 10
 
 
-class TcpInfoValue(Value[TcpInfo]):
-    """The record, whatever length the kernel gives it."""
-
-    says = "TcpInfo"
-    size = 512
-
-    def decode(self, data: bytes) -> TcpInfo:
-        state, ca_state, retransmits, probes, backoff, options, scales, limits = _HEAD.unpack_from(data)
-        try:
-            state = TcpState(state)
-        except ValueError:
-            pass  # of a kernel to come
-        told = max(bisect.bisect_right(_ENDS, len(data) - _HEAD.size), _OLDEST)
-        numbers = _NUMBERS.unpack(data[_HEAD.size :][: _NUMBERS.size].ljust(_NUMBERS.size, b"\0"))[:told]
-        return TcpInfo(
-            state,
-            ca_state,
-            retransmits,
-            probes,
-            backoff,
-            TcpOptions(options),
-            scales & 15,
-            scales >> 4,
-            bool(limits & 1),
-            limits >> 1 & 3,
-            *numbers,
-        )
+def decode(data: bytes) -> TcpInfo:
+    """The record out of the kernel's bytes, whatever length they have."""
+    state, ca_state, retransmits, probes, backoff, options, scales, limits = _HEAD.unpack_from(data)
+    try:
+        state = TcpState(state)
+    except ValueError:
+        pass  # of a kernel to come
+    told = max(bisect.bisect_right(_ENDS, len(data) - _HEAD.size), _OLDEST)
+    numbers = _NUMBERS.unpack(data[_HEAD.size :][: _NUMBERS.size].ljust(_NUMBERS.size, b"\0"))[:told]
+    return TcpInfo(
+        state,
+        ca_state,
+        retransmits,
+        probes,
+        backoff,
+        TcpOptions(options),
+        scales & 15,
+        scales >> 4,
+        bool(limits & 1),
+        limits >> 1 & 3,
+        *numbers,
+    )

@@ -10,10 +10,13 @@ import enum
 import socket
 import struct
 import sys
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from netnet.errors import AddressError
 from netnet.kernel.address import InetSocketAddress, IPv4Address, IPv6Address
+
+if TYPE_CHECKING:
+    from netnet.kernel.tcp_info import TcpInfo
 
 T = TypeVar("T")
 N = TypeVar("N", bound=enum.IntEnum)
@@ -378,3 +381,15 @@ class Groups(Value[tuple[int, ...]]):
 
     def decode(self, data: bytes) -> tuple[int, ...]:
         return struct.unpack(f"@{len(data) // 4}I", data)
+
+
+class TcpInfoValue(Value["TcpInfo"]):
+    """The record of ``TCP_INFO``, whatever length the kernel gives it."""
+
+    says = "TcpInfo"
+    size = 512
+
+    def decode(self, data: bytes) -> TcpInfo:
+        from netnet.kernel import tcp_info  # here, since few programs ask, and making its class takes its time
+
+        return tcp_info.decode(data)

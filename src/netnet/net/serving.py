@@ -20,7 +20,6 @@ from netnet.kernel.address import Address
 from netnet.net.sockets import Socket
 from netnet.net.stream import BACKLOG, listen
 from netnet.net.systemd import notify
-from netnet.net.workers import Supervisor
 from netnet.runtime.api import now, sleep
 from netnet.runtime.clock import checked_seconds
 from netnet.runtime.group import TaskGroup
@@ -254,6 +253,8 @@ def serve(
         return Server(handler, max_connections=max_connections, on_error=on_error, drain_seconds=drain_seconds)
 
     if workers is not None:
+        from netnet.net.workers import Supervisor  # here, since most programs do without
+
         Supervisor(sources, lambda: new_server(), workers, drain_seconds).run()
         return
     with contextlib.ExitStack() as stack:

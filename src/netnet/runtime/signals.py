@@ -9,10 +9,10 @@ all others. If they let it pass, ``run`` raises ``KeyboardInterrupt``, or ``Syst
   one is raised in that task.
 
 SIGTERM lets those end in good order first who asked for it (a server that drains); a second one does not. Other signals
-are for ``open_signals``. A handler that the program has set itself is left alone, and so are loops in other
-threads, where Python cannot deliver. What such a handler raises while the loop polls goes to the main task, where it waits; if it strikes while a task runs,
-that task gets it, as Python has it. If it strikes in the loop's own lines between two tasks, it ends the run: a handler
-had better only note what came.
+are for ``open_signals``. A handler that the program has set itself is left alone, and so are loops in other threads,
+where Python cannot deliver. What such a handler raises while the loop polls goes to the main task, where it waits; if it
+strikes while a task runs, that task gets it, as Python has it. If it strikes in the loop's own lines between two tasks,
+it ends the run: a handler had better only note what came.
 """
 
 from __future__ import annotations
