@@ -58,7 +58,6 @@ from netnet.kernel.control import (
 )
 from netnet.kernel.flags import AI, MSG, NI
 from netnet.kernel.messages import Message
-from netnet.kernel.multicast import Multicast
 from netnet.kernel.option import Option
 from netnet.kernel.options import OPTIONS, find_option
 from netnet.kernel.transfer import Moved, Stop
@@ -84,6 +83,7 @@ from netnet.runtime.threads import to_thread
 
 if TYPE_CHECKING:
     from netnet.kernel.interfaces import Interface, InterfaceAddress, InterfaceFlags, interfaces
+    from netnet.kernel.multicast import Multicast
     from netnet.kernel.tcp_info import TcpInfo, TcpState
     from netnet.net.buffered import Buffered
     from netnet.net.dns import DnsResolver
@@ -115,6 +115,7 @@ _LATER = {
     "Loop": "netnet.runtime.hand",
     "Poll": "netnet.net.poll",
     "Pool": "netnet.net.pool",
+    "Multicast": "netnet.kernel.multicast",
     "PriorityQueue": "netnet.runtime.queues",
     "Queue": "netnet.runtime.queues",
     "RLock": "netnet.runtime.locks",

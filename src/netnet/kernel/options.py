@@ -8,7 +8,6 @@ value stands in bytes: ``values``. Where a meaning names no unit, the number has
 
 from __future__ import annotations
 
-import difflib
 import enum
 import sys
 from collections.abc import Mapping
@@ -613,6 +612,8 @@ def find_option(name: str) -> Option[Any]:
     found = OPTIONS.get(name) or next((option for option in OPTIONS.values() if option.constant == name), None)
     if found is not None:
         return found
+    import difflib  # here, for a mistake only
+
     near = difflib.get_close_matches(name, [*OPTIONS, *(option.constant for option in OPTIONS.values())], 1)
     hint = f"did you mean {near[0]!r}?" if near else "'netnet sockopts' lists all"
     raise OptionError(f"there is no socket option {name!r}; {hint}")

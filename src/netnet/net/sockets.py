@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent
 
 from netnet.kernel import queues
-from netnet.kernel.multicast import Multicast
 from netnet.kernel.options import SocketOptions, find_option
 from netnet.net.connecting import ConnectingSocket
 from netnet.net.messaging import TRUNC, WAITALL, MessagingSocket, whole
@@ -37,6 +36,8 @@ from netnet.runtime.worker import worker_or_none
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from netnet.kernel.multicast import Multicast
 
 _recv = plain.recv
 _recv_into = plain.recv_into
@@ -287,6 +288,8 @@ class Socket(ConnectingSocket, MessagingSocket, TransferringSocket, SocketOption
     @property
     def multicast(self) -> Multicast:
         """Groups, interface, hops and loop of multicast, for IPv4 and IPv6 alike."""
+        from netnet.kernel.multicast import Multicast  # here, since few programs ask, and it brings much along
+
         return Multicast(self)
 
     @property

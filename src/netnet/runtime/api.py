@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from greenlet import GreenletExit, getcurrent
 
@@ -53,7 +53,7 @@ def run(
         delivery.start()
         try:
             task = Task(loop, loop.root, main_then_stop, (loop, main, args), "main")
-            loop.main = cast("Task[object]", task)
+            loop.main = task
             if observers is not None:
                 observers.start()
             loop.run_turns()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 
 from greenlet import getcurrent
 
@@ -99,14 +99,14 @@ class Channel(Exchange, Generic[T]):
                 return items.popleft()
             item = self.fetch()
             if item is not NOTHING:
-                return cast(T, item)
+                return item  # type: ignore[return-value]
             if self.closed:
                 raise ChannelClosedError(_AT_ITS_END, self)
             waiter = self.line_up_to_take(worker)
         item = self.stay_to_take(waiter)
         if item is CLOSED:
             raise ChannelClosedError(_AT_ITS_END, self)
-        return cast(T, item)
+        return item  # type: ignore[return-value]
 
     def close(self, *, discard: bool = False) -> None:
         """Nothing more can be sent: who waits to send gets ``ChannelClosedError``. Twice is fine.

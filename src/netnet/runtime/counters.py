@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
-
-@dataclass(slots=True)
 class Counters:
     """What a loop has done since it began."""
 
-    #: turns of the loop, each with one look for events
-    polls: int = 0
-    #: descriptors that the poller reported as ready
-    events: int = 0
-    #: tasks (and other waiters) that were continued because another task, a timer or a thread woke them
-    wakes: int = 0
-    #: how often something was switched to, in all: ``wakes``, and events that somebody waited for
-    switches: int = 0
-    #: timers that were due
-    timers: int = 0
-    #: how many were ready at the beginning of the last turn, and at most
-    ready: int = 0
-    ready_max: int = 0
-    #: how late timers were: the last one and the latest, in seconds
-    lag: float = 0.0
-    lag_max: float = 0.0
+    __slots__ = ("events", "lag", "lag_max", "polls", "ready", "ready_max", "switches", "timers", "wakes")
+
+    def __init__(self) -> None:
+        #: turns of the loop, each with one look for events
+        self.polls = 0
+        #: descriptors that the poller reported as ready
+        self.events = 0
+        #: tasks (and other waiters) that were continued because another task, a timer or a thread woke them
+        self.wakes = 0
+        #: how often something was switched to, in all: ``wakes``, and events that somebody waited for
+        self.switches = 0
+        #: timers that were due
+        self.timers = 0
+        #: how many were ready at the beginning of the last turn, and at most
+        self.ready = 0
+        self.ready_max = 0
+        #: how late timers were: the last one and the latest, in seconds
+        self.lag = 0.0
+        self.lag_max = 0.0
+
+    def __repr__(self) -> str:
+        return f"Counters({', '.join(f'{name}={getattr(self, name):g}' for name in self.__slots__)})"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from netnet.runtime.lot import Parked, ThreadWaiter, mutex, stay, wake
 from netnet.runtime.worker import Worker
@@ -50,7 +50,7 @@ class Exchange:
         takers = self.takers
         while takers:
             taker = takers.popleft()
-            if type(taker) is Worker or cast(Parked, taker).claim():
+            if type(taker) is Worker or taker.claim():  # type: ignore[union-attr]
                 taker.gift = item
                 wake(taker)
                 return True
@@ -66,7 +66,7 @@ class Exchange:
             item = self._pop()
             while givers:
                 giver = givers.popleft()
-                if type(giver) is Worker or cast(Parked, giver).claim():
+                if type(giver) is Worker or giver.claim():  # type: ignore[union-attr]
                     self._push(giver.gift)
                     giver.gift = None
                     wake(giver)
@@ -74,7 +74,7 @@ class Exchange:
             return item
         while givers:
             giver = givers.popleft()
-            if type(giver) is Worker or cast(Parked, giver).claim():
+            if type(giver) is Worker or giver.claim():  # type: ignore[union-attr]
                 item, giver.gift = giver.gift, None
                 wake(giver)
                 return item
@@ -121,7 +121,7 @@ class Exchange:
         for line in (self.givers, self.takers):
             while line:
                 waiter = line.popleft()
-                if type(waiter) is Worker or cast(Parked, waiter).claim():
+                if type(waiter) is Worker or waiter.claim():  # type: ignore[union-attr]
                     waiter.gift = CLOSED
                     wake(waiter)
 

@@ -16,7 +16,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from greenlet import GreenletExit, getcurrent
 
@@ -258,7 +258,7 @@ class Loop:
 
     def begin_at_once(self, task: Task[Any]) -> None:
         """Starts a new task before all others that are ready; the caller goes on when that one waits, or has ended."""
-        worker = cast(Worker, getcurrent())
+        worker: Any = getcurrent()
         worker.waiting = None
         if worker.home is not self:
             worker.task.arm()

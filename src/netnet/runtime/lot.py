@@ -189,7 +189,7 @@ class ParkingLot:
         """Takes out the first who waits and can be woken. Called under the mutex; ``wake`` is to follow."""
         while self.waiting:
             waiter = self.waiting.popleft()
-            if type(waiter) is Worker or cast(Parked, waiter).claim():
+            if type(waiter) is Worker or waiter.claim():  # type: ignore[union-attr]
                 return waiter
         return None
 

@@ -12,7 +12,7 @@ import math
 import queue
 from collections import deque
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from netnet.runtime.exchange import CLOSED, NOTHING, Exchange
 from netnet.runtime.lot import ParkingLot, begin, mutex, stay
@@ -105,7 +105,7 @@ class Queue(Exchange, Generic[T]):
         with mutex:
             item = self.fetch()
             if item is not NOTHING:
-                return cast(T, item)
+                return item  # type: ignore[return-value]
             if self.closed:
                 raise ShutDown
             if limit is not None and limit <= 0:
@@ -116,7 +116,7 @@ class Queue(Exchange, Generic[T]):
             raise ShutDown
         if item is NOTHING:
             raise queue.Empty
-        return cast(T, item)
+        return item  # type: ignore[return-value]
 
     def get_nowait(self) -> T:
         """``get(block=False)``."""

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
     from netnet.runtime.timers import Timer
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 log = logging.getLogger("netnet")
 
@@ -115,8 +115,13 @@ class Task(Scope, Generic[T]):
         when: float | None = None,
         eager: bool = False,
     ) -> None:
-        super().__init__()
-        self.owner = cast("Task[object]", self)
+        # what a scope has, written out: tasks are made by the thousand
+        self.owner = self
+        self.parent = household
+        self.children = None
+        self.requested = self.shielded = self.done = False
+        self.cancelled = household.cancelled
+        self.reason = ""
         self.scope = self
         self.loop = loop
         self.function = function
@@ -125,18 +130,15 @@ class Task(Scope, Generic[T]):
         self.number = next(_numbers)
         self.context: contextvars.Context | None = contextvars.copy_context()
         self.worker: Worker | None = None
-        self.done = False
         self.error: BaseException | None = None
         self.failure: Failure | None = None
         self._joiners: ParkingLot | None = None
         self.unarmed = 0
         self._begins: Timer | None = None
-        self.parent = household
         children = household.children
         if children is None:
             children = household.children = {}
-        children[cast("Task[object]", self)] = None
-        self.cancelled = household.cancelled
+        children[self] = None
         loop.alive += 1
         if loop.instruments is not None:
             loop.instruments.task_spawned(self)
@@ -207,7 +209,7 @@ class Task(Scope, Generic[T]):
     def man(self) -> Worker:
         """Gives the task a worker, which has to be switched to next."""
         worker = self.loop.hire()
-        worker.task = cast("Task[object]", self)
+        worker.task = self
         self.worker = worker
         worker.gr_context = self.context
         self.context = None
@@ -273,21 +275,21 @@ class Task(Scope, Generic[T]):
         self.done = True
         self.error = error
         self.worker = None
-        household = cast(Household, self.parent)
+        household: Any = self.parent
         if household.children is not None:
-            household.children.pop(cast("Task[object]", self), None)
+            household.children.pop(self, None)
         self.loop.alive -= 1
         if self.loop.instruments is not None:
             self.loop.instruments.task_ended(self)
         if error is not None and not isinstance(error, Cancelled):
-            household.child_failed(cast("Task[object]", self), error)
+            household.child_failed(self, error)
         if self._joiners is not None:
             self._joiners.wake_all()
             self._joiners = None
         household.child_ended()
         scope = self.scope
         while isinstance(scope, Stretch):  # left open, by a generator that was left alone
-            inner, scope = scope, cast(Scope, scope.parent)
+            inner, scope = scope, scope.parent  # type: ignore[assignment]
             inner.drop()
         self.owner = self.parent = None
         self.scope = _ENDED
@@ -319,7 +321,7 @@ class Task(Scope, Generic[T]):
     def joiners(self) -> ParkingLot:
         """Where those stand who wait for its end."""
         if self._joiners is None:
-            self._joiners = _End(cast("Task[object]", self))
+            self._joiners = _End(self)
         return self._joiners
 
     def result(self) -> T:
