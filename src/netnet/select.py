@@ -12,12 +12,13 @@ for anything new, there is ``netnet.Poll``.
 
 from __future__ import annotations
 
+import functools
 import select as _standard
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
 
-from netnet.net.poll import Changes, HasFileno, readable_until
+from netnet.net.poll_waiting import Changes, HasFileno, readable_until, wait_and_look
 from netnet.poller.contract import READABLE, URGENT, WRITABLE
 from netnet.runtime.api import now
 from netnet.runtime.foreign import refuse_to_block
@@ -26,8 +27,6 @@ from netnet.runtime.worker import Worker, worker_or_none
 
 if TYPE_CHECKING:
     from select import *  # noqa: F403
-
-T = TypeVar("T")
 
 #: the bits that poll(2) and epoll(7) have in common; asking for ``POLLNVAL`` means nothing
 _COMMON: Final = 0x3FFF & ~0x020
@@ -65,17 +64,6 @@ def _kept(sources: Any) -> Sequence[Any]:
     return sources if isinstance(sources, (list, tuple)) else list(sources)
 
 
-def _wait(changes: Changes, until: float | None, look: Callable[[], T], ready: Callable[[T], bool]) -> T:
-    """Looks each time something may have changed, until there is something or the time is up."""
-    in_time = True
-    while in_time:
-        in_time = changes.wait(until)
-        found = look()
-        if ready(found):
-            break
-    return found
-
-
 def select(  # type: ignore[no-redef]
     rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /
 ) -> tuple[list[Any], list[Any], list[Any]]:
@@ -111,7 +99,8 @@ def select(  # type: ignore[no-redef]
     with Changes() as changes:
         for number, mask in masks.items():
             changes.watch(number, mask)
-        return _wait(changes, until, lambda: _standard.select(reading, writing, unusual, 0), any)
+        look = functools.partial(_standard.select, reading, writing, unusual, 0)
+        return wait_and_look(lambda: changes.wait(until), look, any)
 
 
 if hasattr(_standard, "poll"):
@@ -184,7 +173,7 @@ if hasattr(_standard, "poll"):
                     self._changes = changes
                     for number, mask in self._masks.items():
                         changes.watch(number, mask & _COMMON)
-                    return _wait(changes, until, lambda: self._plain.poll(0), bool)
+                    return wait_and_look(lambda: changes.wait(until), lambda: self._plain.poll(0))
             finally:
                 self._changes = None
                 self._polling = False
@@ -255,13 +244,9 @@ if hasattr(_standard, "epoll"):
         def _cooperate(self, worker: Worker, until: float | None, maxevents: int) -> list[tuple[int, int]]:
             self._waiting.append(worker)
             try:
-                in_time = True
-                while in_time:
-                    in_time = readable_until(self._plain.fileno(), until)
-                    found = self._open().poll(0, maxevents)
-                    if found:
-                        break
-                return found
+                return wait_and_look(
+                    lambda: readable_until(self._plain.fileno(), until), lambda: self._open().poll(0, maxevents)
+                )
             finally:
                 self._waiting.remove(worker)
                 if self._closed and not self._waiting:
@@ -276,7 +261,8 @@ if hasattr(_standard, "epoll"):
             """Closes the instance. Tasks that wait with it are woken by ``ValueError``; the last of them closes it."""
             self._closed = True
             for worker in self._waiting:
-                worker.loop.call_from_thread(Call(_Interrupt(worker)))
+                loop = worker.loop
+                loop.call_from_thread(Call(functools.partial(loop.interrupt, worker, _closed_error)))
             if not self._waiting:
                 self._plain.close()
 
@@ -291,18 +277,6 @@ if hasattr(_standard, "epoll"):
             trace: TracebackType | None = None,
         ) -> None:
             self.close()
-
-
-class _Interrupt:
-    """Ends a task's wait for an epoll instance that is being closed."""
-
-    __slots__ = ("worker",)
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-
-    def __call__(self) -> None:
-        self.worker.loop.interrupt(self.worker, _closed_error)
 
 
 def _closed_error() -> ValueError:

@@ -15,7 +15,7 @@ import types
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netnet import select as _select
-from netnet.net.poll import readable_until
+from netnet.net.poll_waiting import readable_until, wait_and_look
 from netnet.runtime.api import now
 from netnet.runtime.worker import worker_or_none
 
@@ -73,13 +73,12 @@ class _ByItsDescriptor:
         if worker is None:
             return super().select(timeout)  # type: ignore[safe-super]
         worker.loop.checkpoint(worker)
-        found = super().select(0)  # type: ignore[safe-super]
-        in_time = timeout is None or timeout > 0
+        look = super().select  # type: ignore[safe-super]
+        found = look(0)
+        if found or (timeout is not None and timeout <= 0):
+            return found
         until = None if timeout is None else now() + timeout
-        while in_time and not found:
-            in_time = readable_until(self.fileno(), until)
-            found = super().select(0)  # type: ignore[safe-super]
-        return found
+        return wait_and_look(lambda: readable_until(self.fileno(), until), lambda: look(0))
 
 
 def _over_their_descriptors() -> dict[str, type]:

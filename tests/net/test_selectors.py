@@ -21,6 +21,9 @@ from netnet import socket as our_socket
 from netnet.selectors import _ByItsDescriptor
 from netnet.testing import VirtualClock, wait_all_parked
 
+#: what is tested may block the OS thread, where no limit but one from another thread helps: it ends the test program
+pytestmark = pytest.mark.timeout(30, method="thread")
+
 
 class ByItsDescriptor(_ByItsDescriptor, standard.EpollSelector):
     """What ``KqueueSelector`` is where there is kqueue, made of what there is here."""

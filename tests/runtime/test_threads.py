@@ -272,3 +272,270 @@ def test_loops_in_several_threads(backend):
     for thread in threads:
         thread.join(20)
     assert {results.get(timeout=1) for _ in range(5)} == set(range(5))
+
+
+# -- limiters
+
+
+def test_a_limiter_bounds_the_calls(run):
+    most, running, lock = [0], [0], threading.Lock()
+
+    def work():
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        threading.Event().wait(0.002)
+        with lock:
+            running[0] -= 1
+
+    def main():
+        limiter = netnet.CapacityLimiter(2)
+        tasks = [netnet.spawn(lambda: netnet.to_thread(work, limiter=limiter)) for _ in range(10)]
+        for task in tasks:
+            task.result()
+        assert limiter.borrowed_tokens == 0
+
+    run(main)
+    assert most == [2]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_abandoned_call_keeps_its_token_until_it_has_ended(run, fails):
+    release = threading.Event()
+
+    def work():
+        release.wait(10)
+        if fails:
+            raise ValueError
+
+    def main():
+        limiter = netnet.CapacityLimiter(1)
+        task = netnet.spawn(lambda: netnet.to_thread(work, limiter=limiter))
+        wait_all_parked()
+        task.cancel()
+        task.join()
+        assert limiter.borrowed_tokens == 1
+        with pytest.raises(TimeoutError), netnet.timeout(0.01):
+            netnet.to_thread(int, limiter=limiter)
+        assert limiter.waiting == 0
+        release.set()
+        assert netnet.to_thread(int, "7", limiter=limiter) == 7
+        assert limiter.borrowed_tokens == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("instant", ["waiting", "handed over"])
+def test_cancelled_before_the_call_has_begun(run, instant):
+    """It never begins, and the token goes to the next."""
+    began, release = [], threading.Event()
+
+    def main():
+        limiter = netnet.CapacityLimiter(1)
+        first = netnet.spawn(lambda: netnet.to_thread(release.wait, 10, limiter=limiter))
+        second = netnet.spawn(lambda: netnet.to_thread(began.append, 2, limiter=limiter))
+        third = netnet.spawn(lambda: netnet.to_thread(began.append, 3, limiter=limiter))
+        wait_all_parked()
+        if instant == "waiting":
+            second.cancel()
+        release.set()
+        if instant == "handed over":  # it has the token, and has not been continued yet
+            while second.worker is not None and second.worker.waiting is not None:
+                netnet.sleep(0)
+            second.cancel()
+        for task in (first, second, third):
+            task.join()
+        assert limiter.borrowed_tokens == 0
+
+    run(main)
+    assert began == [3]
+
+
+def test_the_error_of_an_abandoned_call_is_logged(run, caplog):
+    release = threading.Event()
+
+    def work():
+        release.wait(10)
+        raise ValueError("not lost")
+
+    def main():
+        limiter = netnet.CapacityLimiter(1)
+        task = netnet.spawn(lambda: netnet.to_thread(work, limiter=limiter))
+        wait_all_parked()
+        task.cancel()
+        task.join()
+        release.set()
+        limiter.acquire()
+        limiter.release()
+
+    run(main)
+    assert "not lost" in caplog.text
+    assert sum("failed in an OS thread" in record.message for record in caplog.records) == 1
+
+
+def test_a_run_that_ends_before_an_abandoned_call_says_so(caplog):
+    release, ended = threading.Event(), threading.Event()
+
+    def blocks_for_long():
+        release.wait(10)
+        ended.set()
+
+    def main():
+        task = netnet.spawn(netnet.to_thread, blocks_for_long)
+        wait_all_parked()
+        task.cancel()
+
+    netnet.run(main)
+    assert "blocks_for_long" in caplog.text
+    release.set()
+    assert ended.wait(10)
+
+
+def test_without_abandoning_the_end_is_waited_for(run):
+    release, ended = threading.Event(), []
+
+    def work():
+        release.wait(10)
+        ended.append(1)
+        return "well"
+
+    def main():
+        def caller():
+            value = netnet.to_thread(work, abandon=False)
+            with pytest.raises(Cancelled):
+                netnet.sleep(0)
+            return value
+
+        task = netnet.spawn(caller)
+        wait_all_parked()
+        task.cancel()
+        wait_all_parked()
+        assert not task.done
+        release.set()
+        assert task.result() == "well"
+        assert ended == [1]
+
+    run(main)
+
+
+def test_a_shared_limiter_serves_several_loops(run):
+    """Each loop's thread waits for the token that a task of the other one has."""
+    limiter = netnet.CapacityLimiter(1)
+    results = queue.SimpleQueue()
+
+    def main():
+        for number in range(20):
+            results.put(netnet.to_thread(int, number, limiter=limiter))
+
+    threads = [threading.Thread(target=netnet.run, args=(main,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(results.get(timeout=1) for _ in range(80)) == sorted([*range(20)] * 4)
+    assert limiter.borrowed_tokens == 0
+
+
+# -- other threads, clocks and deadlocks
+
+
+def test_a_time_that_has_come_does_not_wait_for_a_thread():
+    """The virtual clock was moved by hand; the thread waits for what the sleeper does."""
+    clock, woken = netnet.testing.VirtualClock(), threading.Event()
+
+    def main():
+        netnet.after(5, woken.set)
+        netnet.spawn(clock.advance, 5)
+        return netnet.to_thread(woken.wait, 1)
+
+    assert netnet.run(main, clock=clock) is True
+
+
+def test_a_call_that_outlived_its_run_may_wake_the_next_one():
+    """Its thread is one of netnet's, but it is at work: so nobody is dead yet."""
+    release, event = threading.Event(), netnet.Event()
+
+    def work():
+        release.wait(10)
+        event.set()
+
+    def first():
+        task = netnet.spawn(netnet.to_thread, work)
+        wait_all_parked()
+        task.cancel()
+
+    def second():
+        release.set()
+        return event.wait()
+
+    netnet.run(first)
+    try:
+        assert netnet.run(second) is True
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_deadlock_with_and_without_other_threads(others):
+    """Another thread may end the wait; when it is gone, nobody can."""
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait, args=(10,))
+
+    def main():
+        if others:
+            thread.start()
+            threading.Timer(0, release.set).start()
+        netnet.to_thread(int)  # a thread of netnet's stays, and does not count
+        netnet.Event().wait()
+
+    with pytest.raises(netnet.DeadlockError):
+        netnet.run(main)
+    if others:
+        thread.join()
+
+
+# -- without threads
+
+
+def test_without_threads_everything_else_works(monkeypatch, backend):
+    """No OS thread is started for any of it."""
+
+    def refuse(thread):
+        raise AssertionError(f"{thread.name} was started")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    def main():
+        with pytest.raises(netnet.ThreadError, match="threads=False"):
+            netnet.to_thread(int)
+        assert netnet.lookup("127.0.0.1", 80)
+        assert netnet.lookup("localhost", 80)
+        with netnet.listen("127.0.0.1:0") as listener:
+            server = netnet.spawn(listener.accept)
+            with netnet.connect(listener.local_address) as client:
+                conn, _ = server.result()
+                with conn:
+                    conn.sendall(b"x")
+                    assert client.recv(1) == b"x"
+        with pytest.raises(TimeoutError), netnet.timeout(0.001):
+            netnet.sleep(10)
+        with netnet.TaskGroup() as group:
+            group.spawn(netnet.sleep, 0)
+        assert netnet.after(0, int).result() == 0
+
+    netnet.run(main, threads=False)
+
+
+def test_without_threads_calls_from_other_threads_work():
+    """Those it has not started itself."""
+    results = queue.SimpleQueue()
+
+    def main():
+        loop, done = netnet.current_loop(), netnet.Event()
+        thread = threading.Thread(target=lambda: (results.put(netnet.from_thread.run(int, "7", loop=loop)), done.set()))
+        thread.start()
+        done.wait()
+        thread.join()
+
+    netnet.run(main, threads=False)
+    assert results.get(timeout=5) == 7

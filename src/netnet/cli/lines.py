@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TextIO
 
-from netnet.runtime.loop import running
+from netnet.runtime.worker import running
 
 
 class LineWriter:

@@ -24,9 +24,8 @@ from netnet.errors import UsageError
 from netnet.net.sockets import Socket
 from netnet.net.waiting import NOSIGNAL, UNIX
 from netnet.runtime.api import sleep
-from netnet.runtime.loop import running
 from netnet.runtime.scope import shield
-from netnet.runtime.worker import worker_or_none
+from netnet.runtime.worker import running, worker_or_none
 
 log = logging.getLogger("netnet")
 

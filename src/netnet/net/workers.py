@@ -118,7 +118,7 @@ class Supervisor:
             with contextlib.ExitStack() as opened:
                 self._open(opened)
                 with TaskGroup() as helpers:
-                    if threading.current_thread() is threading.main_thread():
+                    if threading.get_ident() == threading.main_thread().ident:
                         helpers.spawn(self._replace_on_hangup, name="netnet supervisor: SIGHUP")
                     helpers.spawn(self._announce, name="netnet supervisor: ready")
                     with TaskGroup() as self._group:

@@ -13,11 +13,11 @@ from netnet.errors import Cancelled, TaskCancelledError, UsageError
 from netnet.poller import Sharing
 from netnet.runtime.clock import Clock, checked_seconds
 from netnet.runtime.instruments import Instrument, Instruments
-from netnet.runtime.loop import Loop, running
+from netnet.runtime.loop import Loop
 from netnet.runtime.signals import Delivery
 from netnet.runtime.task import Task, log
 from netnet.runtime.timers import Timer
-from netnet.runtime.worker import Worker, current_worker, main_then_stop, worker_or_none
+from netnet.runtime.worker import Worker, current_worker, main_then_stop, running, worker_or_none
 
 T = TypeVar("T")
 
@@ -62,9 +62,6 @@ def run(
                 observers.stop()
             loop.stop_listening()
             loop.take_signals()  # one that came in the last turn is not lost
-            if loop.outside:
-                calls = ", ".join(map(str, loop.outside))
-                log.warning("the run ended while calls that were abandoned still run in OS threads: %s", calls)
             loop.close()
         loop.main = None
         return _outcome(loop, task)
@@ -153,9 +150,10 @@ def every(
 
 def _repeat(when: float, period: float, function: Callable[..., object], args: tuple[object, ...]) -> None:
     while True:
+        began = now()
         function(*args)
-        missed = max(0, math.floor((now() - when) / period))
-        when += period * (missed + 1)
+        # the next of the times that is after the beginning of this call, and has not passed yet
+        when += period * max(math.floor((began - when) / period) + 1, math.ceil((now() - when) / period))
         sleep_until(when)
 
 

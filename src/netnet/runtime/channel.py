@@ -66,7 +66,9 @@ class Channel(Exchange, Generic[T]):
             items = self.items
             if not self.takers and len(items) < self.capacity:
                 items.append(item)
-                return
+                if len(items) <= self.capacity:
+                    return
+                items.pop()  # a signal's handler was quicker
             if self.offer(item):
                 return
             waiter = self.line_up_to_give(worker, item)

@@ -7,8 +7,9 @@ could happen at once each gets its turn: the look begins one case further at eac
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
-from itertools import count
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from netnet.errors import ChannelClosedError, UsageError
@@ -16,14 +17,16 @@ from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
 from netnet.runtime.channel import Channel
 from netnet.runtime.clock import checked_seconds
+from netnet.runtime.descriptor import Descriptor
 from netnet.runtime.exchange import CLOSED, NOTHING, Exchange
 from netnet.runtime.foreign import enlist, number_of
-from netnet.runtime.lot import ParkingLot, ThreadWaiter, begin, mutex, stay, wake
+from netnet.runtime.lot import ParkingLot, ThreadWaiter, begin, mutex, stay, wake, was_handed
 from netnet.runtime.sync import Event
 from netnet.runtime.task import Task
 from netnet.runtime.worker import Worker
 
-_calls = count()
+#: where each look begins: spread evenly, and the same in each run of a program
+_begin_at = random.Random(0).randrange
 
 _GIVEN_UP: Final = object()
 
@@ -63,12 +66,12 @@ class Chosen(NamedTuple):
 class _Choice:
     """One call of ``choose``, in the queues of all its cases at once."""
 
-    __slots__ = ("phrase", "waiter", "winner")
+    __slots__ = ("cases", "waiter", "winner")
 
-    def __init__(self, waiter: Worker | ThreadWaiter, cases: int) -> None:
+    def __init__(self, waiter: Worker | ThreadWaiter, cases: list[tuple[int, _Case]]) -> None:
         self.waiter = waiter
         self.winner: object = None
-        self.phrase = f"the first of {cases} cases"
+        self.cases = cases
 
     def leave(self, waiter: object) -> bool:
         with mutex:
@@ -80,7 +83,7 @@ class _Choice:
     forget = leave
 
     def describe(self, worker: Worker) -> str:
-        return self.phrase
+        return f"the first of {', '.join(case.says for _, case in sorted(self.cases, key=itemgetter(0)))}"
 
 
 class _Branch:
@@ -93,7 +96,9 @@ class _Branch:
         self.gift: object = None
 
     def claim(self) -> bool:
-        if self.choice.winner is not None:
+        waiter = self.choice.waiter
+        there = not waiter.loop.closed if type(waiter) is Worker else waiter.claim()  # type: ignore[union-attr]
+        if self.choice.winner is not None or not there:
             return False
         self.choice.winner = self
         return True
@@ -105,19 +110,35 @@ class _Branch:
 class _Ready:
     """Stands where the loop wakes without asking: wakes the branch if no other one was faster."""
 
-    __slots__ = ("branch",)
+    __slots__ = ("branch", "place", "side")
 
-    def __init__(self, branch: _Branch) -> None:
+    def __init__(self, branch: _Branch, side: int) -> None:
         self.branch = branch
+        self.side = side
+        self.place: Any = None
 
     def switch(self) -> None:
         with mutex:
             if self.branch.claim():
                 self.branch.switch()
+                return
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """It was woken and takes nothing: whoever stands behind it in line may try."""
+        if isinstance(self.place, Descriptor) and self.place.shared:
+            self.place.pass_on(self.side)
+
+    def withdraw(self) -> None:
+        if not self.place.forget(self):
+            self.pass_on()
 
 
 class _Case(Protocol):
     """How one kind of case is asked, waited for, and left."""
+
+    #: what is waited for, in reports
+    says: str
 
     def attempt(self) -> object:
         """What the case brings, if it can happen now; else ``NOTHING``. Never waits."""
@@ -128,8 +149,14 @@ class _Case(Protocol):
     def withdraw(self, branch: _Branch) -> None:
         """Takes *branch* out of the queue, if it is still there."""
 
+    def missed(self) -> bool:
+        """Whether it could happen after all, although somebody stands in line for it."""
+
     def outcome(self, branch: _Branch) -> object:
         """What the case brought, after *branch* was woken; ``NOTHING``: it was woken in vain."""
+
+    def give_back(self, branch: _Branch) -> None:
+        """What the case brought cannot be told any more."""
 
 
 class _Taking:
@@ -137,6 +164,7 @@ class _Taking:
 
     def __init__(self, source: Exchange) -> None:
         self.source = source
+        self.says = f"something in a {type(source).__name__.lower()}"
 
     def attempt(self) -> object:
         with mutex:
@@ -151,6 +179,13 @@ class _Taking:
     def withdraw(self, branch: _Branch) -> None:
         self.source.leave(branch)
 
+    def missed(self) -> bool:
+        return bool(self.source.items)
+
+    def give_back(self, branch: _Branch) -> None:
+        if branch.gift is not CLOSED:
+            self.source.give_back(branch.gift)
+
     def outcome(self, branch: _Branch) -> object:
         if branch.gift is CLOSED:
             raise ChannelClosedError("the channel was closed", self.source)
@@ -162,6 +197,7 @@ class _Giving:
 
     def __init__(self, case: Sending) -> None:
         self.channel, self.item = case
+        self.says = "room in a channel"
 
     def attempt(self) -> object:
         with mutex:
@@ -176,6 +212,12 @@ class _Giving:
     def withdraw(self, branch: _Branch) -> None:
         self.channel.leave(branch)
 
+    def missed(self) -> bool:
+        return False
+
+    def give_back(self, branch: _Branch) -> None:
+        pass
+
     def outcome(self, branch: _Branch) -> object:
         if branch.gift is CLOSED:
             raise ChannelClosedError("the channel was closed before the item was taken", self.channel)
@@ -189,6 +231,7 @@ class _Waiting:
         self.lot = lot
         self.happened = happened
         self.value = value
+        self.says = f"the end of task {value.name}" if isinstance(value, Task) else lot.what
 
     def attempt(self) -> object:
         return self.value if self.happened() else NOTHING
@@ -198,6 +241,12 @@ class _Waiting:
 
     def withdraw(self, branch: _Branch) -> None:
         self.lot.leave(branch)
+
+    def missed(self) -> bool:
+        return bool(self.happened())
+
+    def give_back(self, branch: _Branch) -> None:
+        pass
 
     def outcome(self, branch: _Branch) -> object:
         return self.value
@@ -210,8 +259,8 @@ class _Descriptor:
         self.source = source
         self.side = side
         self.worker = worker
-        self.place: Any = None
         self.ready: _Ready | None = None
+        self.says = f"{source!r} to become {'readable' if side == READABLE else 'writable'}"
 
     def attempt(self) -> object:
         return self.source if wait_one(number_of(self.source), self.side, 0) else NOTHING
@@ -219,13 +268,20 @@ class _Descriptor:
     def line_up(self, branch: _Branch) -> None:
         if self.worker is None:
             raise UsageError("a socket among the cases of choose() needs a running loop: call it in a task")
-        self.ready = _Ready(branch)
-        self.place = enlist(self.worker.loop, self.source, self.side, self.ready)
+        ready = _Ready(branch, self.side)
+        ready.place = enlist(self.worker.loop, self.source, self.side, ready)
+        self.ready = ready
 
     def withdraw(self, branch: _Branch) -> None:
-        if self.place is not None:
-            self.place.forget(self.ready)
-            self.place = None
+        if self.ready is not None:
+            self.ready.withdraw()
+            self.ready = None
+
+    def missed(self) -> bool:
+        return False
+
+    def give_back(self, branch: _Branch) -> None:
+        pass
 
     def outcome(self, branch: _Branch) -> object:
         return self.attempt()
@@ -234,7 +290,7 @@ class _Descriptor:
 def _case(case: object, worker: Worker | None) -> _Case:
     if isinstance(case, Exchange):
         return _Taking(case)
-    if isinstance(case, Sending):
+    if isinstance(case, Sending) and isinstance(case.channel, Channel):
         return _Giving(case)
     if isinstance(case, Event):
         return _Waiting(case.lot, case.is_set, case)
@@ -270,7 +326,7 @@ def choose(*cases: object) -> Chosen:
     found = {index: _case(case, worker) for index, case in enumerate(cases) if not isinstance(case, Elapsed)}
     if not cases:
         raise ValueError("choose() needs a case to wait for")
-    start = next(_calls) % len(cases)
+    start = _begin_at(len(cases))
     order = [*range(start, len(cases)), *range(start)]
     usual = [(index, found[index]) for index in order if index in found]
     until = None if limit is None else _now(worker) + limit
@@ -287,7 +343,7 @@ def _wait(worker: Worker | None, cases: list[tuple[int, _Case]], seconds: float 
     """Stands in all queues until one case happens; ``None`` when the time is up, or it was woken in vain."""
     if worker is not None and worker.home is not worker.loop:
         worker.loop.refuse(worker)
-    choice = _Choice(ThreadWaiter() if worker is None else worker, len(cases))
+    choice = _Choice(ThreadWaiter() if worker is None else worker, cases)
     branches: list[tuple[int, _Case, _Branch]] = []
     try:
         with mutex:
@@ -300,17 +356,30 @@ def _wait(worker: Worker | None, cases: list[tuple[int, _Case]], seconds: float 
             for index, case in cases:
                 branches.append((index, case, _Branch(choice)))
                 case.line_up(branches[-1][2])
+            if any(case.missed() for _, case in cases):  # a signal's handler has struck in these lines
+                return None
         outside = any(isinstance(case, _Descriptor) for _, case in cases)
         if outside and worker is not None and seconds is None:
             worker.loop.rest(worker, choice)
         elif not stay(choice, choice.waiter, seconds):
             return None
+    except BaseException as error:
+        if was_handed(error):
+            for _, case, branch in branches:
+                if branch is choice.winner:
+                    case.give_back(branch)
+        raise
     finally:
+        winner = choice.winner
+        choice.winner = _GIVEN_UP  # so that nobody gives it anything any more, and no cycle is left
         for _, case, branch in branches:
             case.withdraw(branch)
+            if branch is not winner:
+                branch.gift = None
     for index, case, branch in branches:
-        if branch is choice.winner:
+        if branch is winner:
             value = case.outcome(branch)
+            branch.gift = None
             return None if value is NOTHING else Chosen(index, value)
     return None
 

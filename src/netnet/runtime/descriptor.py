@@ -21,7 +21,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import MutableSet
+from typing import TYPE_CHECKING, Protocol
 
 from netnet.errors import BusyError, ClosedError
 from netnet.poller.contract import ERROR, HANGUP, PEER_CLOSED, READABLE, WRITABLE
@@ -72,12 +73,20 @@ class Line:
         return True
 
 
+class Follower(Protocol):
+    """Who is no waiter and yet has to know when a descriptor is closed."""
+
+    def _descriptor_closed(self, descriptor: Descriptor) -> None:
+        """*descriptor* is being closed. Until this returns its number, unless it was given away before, is its own."""
+
+
 class Descriptor:
     """The state of one descriptor in the loop that waits for it."""
 
     __slots__ = (
         "fd",
         "exclusive",
+        "followers",
         "home",
         "loop",
         "readable",
@@ -111,6 +120,8 @@ class Descriptor:
         self.twins = False
         #: the task that is in the middle of a message
         self.sender: Worker | None = None
+        #: those to be told when it is closed; None as a rule
+        self.followers: MutableSet[Follower] | None = None
 
     # -- events
 
@@ -303,8 +314,12 @@ class Descriptor:
     def close(self) -> None:
         """Unregisters the descriptor, then wakes all who wait for it with ``ClosedError``. Closing it comes after.
 
-        To be called in the thread of its loop.
+        To be called in the thread of its loop. Followers are told first, once.
         """
+        if self.followers is not None:
+            followers, self.followers = tuple(self.followers), None
+            for follower in followers:
+                follower._descriptor_closed(self)
         loop = self.loop
         waiters = (self.reader, self.writer)
         self.detach()

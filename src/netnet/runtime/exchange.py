@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from netnet.runtime.lot import Parked, ThreadWaiter, mutex, stay, wake
+from netnet.runtime.lot import Parked, ThreadWaiter, mutex, stay, wake, was_handed
 from netnet.runtime.worker import Worker
 
 #: instead of a gift: the exchange was closed meanwhile
@@ -23,10 +23,19 @@ CLOSED: Final = object()
 NOTHING: Final = object()
 
 
+class Refused:
+    """Instead of a gift: why an item could not be kept."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 class Exchange:
     """What channels and queues are. *capacity*: so many items are held while nobody waits for them."""
 
-    __slots__ = ("_pop", "_push", "capacity", "closed", "givers", "items", "takers")
+    __slots__ = ("__weakref__", "_pop", "_push", "capacity", "closed", "givers", "items", "takers")
 
     def __init__(
         self,
@@ -50,13 +59,15 @@ class Exchange:
         takers = self.takers
         while takers:
             taker = takers.popleft()
-            if type(taker) is Worker or taker.claim():  # type: ignore[union-attr]
+            if not taker.loop.closed if type(taker) is Worker else taker.claim():  # type: ignore[union-attr]
                 taker.gift = item
                 wake(taker)
                 return True
         if len(self.items) < self.capacity:
             self._push(item)
-            return True
+            if len(self.items) <= self.capacity or type(self.items) is not deque:
+                return True
+            self.items.pop()  # a signal's handler was quicker
         return False
 
     def fetch(self) -> object:
@@ -66,19 +77,32 @@ class Exchange:
             item = self._pop()
             while givers:
                 giver = givers.popleft()
-                if type(giver) is Worker or giver.claim():  # type: ignore[union-attr]
-                    self._push(giver.gift)
-                    giver.gift = None
+                if not giver.loop.closed if type(giver) is Worker else giver.claim():  # type: ignore[union-attr]
+                    self._take_in(giver)
                     wake(giver)
                     break
             return item
         while givers:
             giver = givers.popleft()
-            if type(giver) is Worker or giver.claim():  # type: ignore[union-attr]
+            if not giver.loop.closed if type(giver) is Worker else giver.claim():  # type: ignore[union-attr]
                 item, giver.gift = giver.gift, None
+                self.entered()
                 wake(giver)
                 return item
         return NOTHING
+
+    def _take_in(self, giver: Worker | Parked) -> None:
+        """Keeps what *giver* gives; where that cannot be kept, he gets the error."""
+        item, giver.gift = giver.gift, None
+        try:
+            self._push(item)
+        except Exception as error:  # a queue's order, for instance, cannot compare it
+            giver.gift = Refused(error)
+        else:
+            self.entered()
+
+    def entered(self) -> None:
+        """An item that had to wait has come in."""
 
     # -- waiting
 
@@ -87,6 +111,10 @@ class Exchange:
         waiter: Worker | Parked = ThreadWaiter() if worker is None else worker
         waiter.gift = item
         self.givers.append(waiter)
+        if self.takers and self.leave(waiter):  # a signal's handler has struck right before
+            self.offer(item)
+            waiter.gift = None
+            wake(waiter)
         return waiter
 
     def stay_to_give(self, waiter: Worker | Parked, timeout: float | None = None) -> object:
@@ -102,6 +130,9 @@ class Exchange:
         """Stands in the line of those who take; ``stay_to_take`` is to follow."""
         waiter: Worker | Parked = ThreadWaiter() if worker is None else worker
         self.takers.append(waiter)
+        if (self.items or self.givers) and self.leave(waiter):  # a signal's handler has struck right before
+            waiter.gift = self.fetch()
+            wake(waiter)
         return waiter
 
     def stay_to_take(self, waiter: Worker | Parked, timeout: float | None = None) -> object:
@@ -110,8 +141,21 @@ class Exchange:
             if not stay(self, waiter, timeout):
                 return NOTHING
             return waiter.gift
+        except BaseException as error:
+            if was_handed(error) and waiter.gift is not CLOSED:
+                self.give_back(waiter.gift)
+            raise
         finally:
             waiter.gift = None
+
+    def give_back(self, item: object) -> None:
+        """An item that was taken, by somebody who could not use it, comes next."""
+        with mutex:
+            if self.takers or not isinstance(self.items, deque):
+                if not self.offer(item):
+                    self._push(item)
+            else:
+                self.items.appendleft(item)
 
     # -- the end
 
@@ -121,7 +165,7 @@ class Exchange:
         for line in (self.givers, self.takers):
             while line:
                 waiter = line.popleft()
-                if type(waiter) is Worker or waiter.claim():  # type: ignore[union-attr]
+                if not waiter.loop.closed if type(waiter) is Worker else waiter.claim():  # type: ignore[union-attr]
                     waiter.gift = CLOSED
                     wake(waiter)
 

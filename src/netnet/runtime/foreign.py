@@ -12,7 +12,7 @@ from netnet.errors import ClosedError, UsageError
 from netnet.poller.contract import READABLE, WRITABLE
 from netnet.poller.single import wait_one
 from netnet.runtime.descriptor import Descriptor
-from netnet.runtime.worker import Waiter, Worker, worker_or_none
+from netnet.runtime.worker import Waiter, Worker, running, worker_or_none
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -110,8 +110,6 @@ def _wait(fd: int | object, side: int) -> None:
 
 def refuse_to_block() -> None:
     """Raises ``UsageError`` in a callback of the loop, where blocking the OS thread would stop everything."""
-    from netnet.runtime.loop import running
-
     if getattr(running, "loop", None) is not None:
         raise UsageError("a callback of the loop must not wait; spawn a task for it")
 

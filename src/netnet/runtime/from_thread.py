@@ -10,9 +10,10 @@ from typing import Generic, TypeVar
 from greenlet import GreenletExit
 
 from netnet.errors import Cancelled, TaskCancelledError, UsageError
-from netnet.runtime.loop import Call, Loop, running
+from netnet.runtime.loop import Call, Loop
 from netnet.runtime.task import Task
 from netnet.runtime.threads import Offload, working
+from netnet.runtime.worker import running
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class _Request(Generic[T]):
         self.args = args
         self.context = contextvars.copy_context()
         self.task: Task[None] | None = None
+        self.given_up = False
         self.value: T
         self.error: BaseException | None = None
         self._door = threading.Lock()
@@ -36,6 +38,8 @@ class _Request(Generic[T]):
 
     def switch(self) -> None:
         """In the loop: the call becomes a task."""
+        if self.given_up:
+            return
         self.task = Task(self.loop, self.loop.root, self._work, (), getattr(self.function, "__qualname__", None))
         self.task.context = self.context
 
@@ -62,6 +66,7 @@ class _Request(Generic[T]):
                 if self.loop.closed:
                     raise _ended()
         except BaseException:  # Ctrl-C in this thread
+            self.given_up = True
             task = self.task
             if task is not None:
                 self.loop.call_from_thread(Call(lambda: task.cancel("the thread that had called it was interrupted")))
@@ -89,6 +94,10 @@ def _loop_of(loop: Loop | None) -> Loop:
         loop = offload.loop
     if getattr(running, "loop", None) is loop:
         raise UsageError("this thread runs that loop itself; call the function, or spawn a task for it")
+    if getattr(running, "loop", None) is not None:
+        raise UsageError(
+            "this thread runs a loop of its own, which would stand still meanwhile; call it by to_thread()"
+        )
     return loop
 
 

@@ -74,9 +74,14 @@ class TaskGroup(Stretch, Household):
             raise UsageError("the TaskGroup is finished; it takes no more tasks")
         if self.requested:
             raise UsageError("the TaskGroup is shutting down; it takes no more tasks")
-        task = Task(current_worker().loop, self, function, args, name, when=when, eager=eager)
+        loop = current_worker().loop
         self._count += 1
-        return task
+        return Task(loop, self, function, args, name, when=when, eager=eager)
+
+    def adopt(self, task: Task[object]) -> None:
+        """Takes a task from a group that is no more."""
+        super().adopt(task)
+        self._count += 1
 
     def cancel(self, reason: str = "") -> None:
         """Cancels all tasks of the group and the lines of its statement, which then ends without an error."""

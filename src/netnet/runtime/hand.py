@@ -15,8 +15,10 @@ from netnet.poller import Sharing
 from netnet.runtime.clock import Clock, checked_seconds
 from netnet.runtime.instruments import Instrument, Instruments
 from netnet.runtime.loop import Loop as _Loop
-from netnet.runtime.loop import running
+from netnet.runtime.loop import RootGroup
+from netnet.runtime.lot import mutex
 from netnet.runtime.task import Task
+from netnet.runtime.worker import running
 
 T = TypeVar("T")
 
@@ -43,6 +45,7 @@ class Loop(_Loop):
     ) -> None:
         self._observers = Instruments(instruments) if instruments else None
         super().__init__(clock, poller, threads=threads, instruments=self._observers)
+        self.poll_failed = self._poll_failed
 
     def spawn(self, function: Callable[..., T], /, *args: object, name: str | None = None) -> Task[T]:
         """Starts ``function(*args)`` as a task; it runs when the loop is driven. In the loop's OS thread only."""
@@ -59,7 +62,7 @@ class Loop(_Loop):
         """
         with self._driven(timeout):
             before = self.counters.switches
-            while self._busy() and self.counters.switches == before and not self.halted:
+            while self._busy() and self.counters.switches == before and (self.ready or not self.halted):
                 self.run_turns(once=True)
         return self.counters.switches != before
 
@@ -78,7 +81,7 @@ class Loop(_Loop):
 
     def stop(self) -> None:
         """Has ``start`` (or ``poll``) return at the end of the present turn; from any OS thread. Tasks stand still."""
-        with self._door:
+        with mutex:
             self.halted = True
             if not self.closed:
                 self.poller.wake()
@@ -89,12 +92,7 @@ class Loop(_Loop):
     @contextmanager
     def _driven(self, timeout: float | None) -> Iterator[None]:
         """The lines in which the loop is the running one of its thread, for *timeout* seconds at most."""
-        if self.closed:
-            raise UsageError("the loop is closed")
-        if getattr(running, "loop", None) is not None:
-            raise UsageError("this thread runs a loop already; a loop is not driven from a task")
-        if getcurrent() is not self.hub:
-            raise UsageError("a loop is driven from the OS thread and the greenlet that made it")
+        self._check()
         seconds = math.inf if timeout is None else checked_seconds(timeout)
         self.halted = False
         timer = None if seconds == math.inf else self.timers.add(self.clock.now() + seconds, self._halt)
@@ -111,10 +109,26 @@ class Loop(_Loop):
                 timer.cancel()
         if self.fatal is not None:
             error, self.fatal = self.fatal, None
+            if not self._busy():
+                self.root = RootGroup(self)  # the old one stays cancelled
             raise error
+
+    def _check(self) -> None:
+        """Raises ``UsageError`` where the loop cannot be driven."""
+        if self.closed:
+            raise UsageError("the loop is closed")
+        if getattr(running, "loop", None) is not None:
+            raise UsageError("this thread runs a loop already; a loop is not driven from a task")
+        if getcurrent() is not self.hub:
+            raise UsageError("a loop is driven from the OS thread and the greenlet that made it")
 
     def _halt(self) -> None:
         self.halted = True
+
+    def _poll_failed(self, error: BaseException) -> None:
+        """A signal's handler has raised, perhaps after the kernel told its events."""
+        self.look_again()
+        raise error
 
     def deadlocked(self) -> None:
         raise self.deadlock()
@@ -135,6 +149,7 @@ class Loop(_Loop):
         """
         if self.closed:
             return
+        self._check()
         try:
             if self._busy():
                 self.root.cancel("the loop was closed")

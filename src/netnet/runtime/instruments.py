@@ -14,6 +14,7 @@ import greenlet
 from netnet.runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from netnet.runtime.loop import Loop
     from netnet.runtime.task import Task
 
 Wait = Callable[[float | None], list[tuple[int, int]]]
@@ -45,29 +46,48 @@ class Instrument:
 
 
 class Instruments:
-    """All instruments of one loop."""
+    """All instruments of one loop. One that fails is told nothing more, and ends the run."""
 
     def __init__(self, instruments: Sequence[Instrument]) -> None:
-        self._instruments = tuple(instruments)
+        self._instruments = list(instruments)
+        self.loop: Loop
+        self._running: Task[Any] | None = None
         self._before: Any = None
 
+    def _tell(self, what: str, *about: object) -> None:
+        for one in tuple(self._instruments):
+            try:
+                getattr(one, what)(*about)
+            except BaseException as error:
+                self._instruments.remove(one)
+                self.loop.shut_down(error)
+
     def task_spawned(self, task: Task[Any]) -> None:
-        for one in self._instruments:
-            one.task_spawned(task)
+        self._tell("task_spawned", task)
 
     def task_ended(self, task: Task[Any]) -> None:
-        for one in self._instruments:
-            one.task_ended(task)
+        self._tell("task_ended", task)
+        if self._running is task:
+            self.goes_on(None)
+
+    def goes_on(self, task: Task[Any] | None) -> None:
+        """*task* runs now; ``None``: no task does."""
+        before, self._running = self._running, task
+        if before is not task:
+            if before is not None:
+                self._tell("task_paused", before)
+            if task is not None:
+                self._tell("task_resumed", task)
 
     def around(self, wait: Wait) -> Wait:
         """*wait*, telling before and after."""
 
         def told(timeout_seconds: float | None) -> list[tuple[int, int]]:
-            for one in self._instruments:
-                one.before_wait(timeout_seconds)
+            self._tell("before_wait", timeout_seconds)
+            if self.loop.fatal is not None:
+                timeout_seconds = 0.0
             events = wait(timeout_seconds)
-            for one in self._instruments:
-                one.after_wait(len(events))
+            self._tell("after_wait", len(events))
             return events
 
         return told
@@ -80,11 +100,8 @@ class Instruments:
         greenlet.settrace(self._before)
 
     def _switched(self, event: str, switch: tuple[Any, Any]) -> None:
-        origin, target = switch
-        for one in self._instruments:
-            if isinstance(origin, Worker) and hasattr(origin, "task"):
-                one.task_paused(origin.task)
-            if isinstance(target, Worker) and hasattr(target, "task"):
-                one.task_resumed(target.task)
+        target = switch[1]
+        task = getattr(target, "task", None) if isinstance(target, Worker) and target.loop is self.loop else None
+        self.goes_on(None if task is None or task.done else task)
         if self._before is not None:
             self._before(event, switch)

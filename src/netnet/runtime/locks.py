@@ -6,27 +6,32 @@ fair, safe to be cancelled in, and can be used from several OS threads; see ``sy
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from threading import BrokenBarrierError
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, cast
+
+from greenlet import GreenletExit
 
 from netnet.errors import UsageError
-from netnet.runtime.lot import Parked, ParkingLot, begin, mutex, stay, wake
+from netnet.runtime.lot import Parked, ParkingLot, begin, mutex, stay, wake, was_handed
 from netnet.runtime.scope import Shield
-from netnet.runtime.sync import present, time_limit
+from netnet.runtime.sync import limit_of, present, time_limit
 from netnet.runtime.worker import Worker, worker_or_none
+
+#: what those get who wait at a barrier that breaks
+_BROKEN: Final = object()
 
 
 class Lock:
     """One task at a time. ``with lock:`` holds it for the lines. The task that took it has to release it."""
 
-    __slots__ = ("_lot", "_owner", "_owners")
+    __slots__ = ("__weakref__", "_lot", "_owner")
 
     def __init__(self) -> None:
         self._lot = ParkingLot("a lock")
         self._owner: object = None
-        self._owners: dict[int, object] = {}  #: waiter → who it is
 
     def locked(self) -> bool:
         """Whether somebody has it."""
@@ -51,13 +56,15 @@ class Lock:
                 raise UsageError(
                     "this task holds the lock already and would wait for itself; an RLock can be taken twice"
                 )
-            waiter = self._lot.join(worker)
-            self._owners[id(waiter)] = me
+            waiter = self._lot.join(worker, me)
         try:
             return stay(self._lot, waiter, limit)  # who releases it makes us its owner
+        except BaseException as error:
+            if was_handed(error):
+                Lock.release(self)
+            raise
         finally:
-            with mutex:
-                self._owners.pop(id(waiter), None)
+            waiter.gift = me = None  # a task, whose error would keep this frame
 
     def release(self) -> None:
         """Gives the lock to the first who waits, or leaves it free. Does not switch tasks.
@@ -74,7 +81,7 @@ class Lock:
         if first is None:
             self._owner = None
         else:
-            self._owner = self._owners.pop(id(first))
+            self._owner = first.gift
             wake(first)
 
     def __enter__(self) -> Self:
@@ -144,7 +151,7 @@ class Condition:
     Without *lock* it makes an ``RLock`` of its own, as the one of ``threading`` does.
     """
 
-    __slots__ = ("_lot", "acquire", "lock", "release")
+    __slots__ = ("__weakref__", "_lot", "acquire", "lock", "release")
 
     def __init__(self, lock: Lock | None = None) -> None:
         self.lock = RLock() if lock is None else lock
@@ -158,13 +165,14 @@ class Condition:
         Returns false when *timeout* seconds are over first. Switches tasks. Raises ``Cancelled``, and ``UsageError``
         where the caller does not have the lock.
         """
+        limit = limit_of(timeout)
         worker = begin()
         self._check()
         with mutex:
             waiter = self._lot.join(worker)
             state = self.lock._release_save()
         try:
-            return stay(self._lot, waiter, timeout)
+            return stay(self._lot, waiter, limit)
         finally:
             self._take_again(state)
 
@@ -179,17 +187,25 @@ class Condition:
                     with Shield():
                         self.lock._acquire_restore(state)
                 break
+            except GreenletExit:  # the run ends by force
+                raise
             except BaseException as error:
                 interrupted = error
+                if self.lock._is_owned():
+                    break
         if interrupted is not None:
-            raise interrupted
+            try:
+                raise interrupted
+            finally:
+                del interrupted
 
     def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object:
         """Waits until *predicate* is true, which is asked before and after each wait; returns its last answer.
 
         That is false when *timeout* seconds are over first. Otherwise as ``wait``.
         """
-        until = None if timeout is None else _now() + timeout
+        limit = limit_of(timeout)
+        until = None if limit is None else _now() + limit
         while not (answer := predicate()):
             left = None if until is None else until - _now()
             if left is not None and left <= 0:
@@ -234,14 +250,14 @@ class Barrier:
     ``threading.BrokenBarrierError`` until it is ``reset``.
     """
 
-    __slots__ = ("_action", "_broken", "_lot", "_parties", "_timeout")
+    __slots__ = ("__weakref__", "_action", "_broken", "_lot", "_parties", "_timeout")
 
     def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
         if parties < 1:
             raise ValueError(f"a barrier needs 1 or more parties, not {parties}")
         self._parties = parties
         self._action = action
-        self._timeout = timeout
+        self._timeout = limit_of(timeout)
         self._broken = False
         self._lot = ParkingLot("the others at a barrier")
 
@@ -265,22 +281,21 @@ class Barrier:
 
         *timeout* in seconds, or that of the barrier. Switches tasks. Raises ``Cancelled``, ``BrokenBarrierError``.
         """
+        limit = self._timeout if timeout is None else limit_of(timeout)
         worker = begin()
-        limit = self._timeout if timeout is None else timeout
         with mutex:
             if self._broken:
                 raise BrokenBarrierError
             index = len(self._lot.waiting)
             if index < self._parties - 1:
                 waiter = self._lot.join(worker)
-                waiter.gift = None
             else:
                 waiter = None
                 others = self._take_all()
         if waiter is None:
             self._open(others)
             return index
-        return index if self._stay(waiter, limit) else self._break_off()
+        return self._stay(waiter, limit)
 
     def _take_all(self) -> list[Worker | Parked]:
         """Takes out all who wait. Called under the mutex."""
@@ -291,43 +306,40 @@ class Barrier:
 
     def _open(self, others: list[Worker | Parked]) -> None:
         """The last one has come."""
-        message: object = None
+        numbers: Iterable[object] = range(len(others))
         try:
             if self._action is not None:
                 self._action()
         except BaseException:
-            message = self
+            numbers = repeat(_BROKEN)
             self.abort()
             raise
         finally:
-            self._send_on(others, message)
+            self._send_on(others, numbers)
 
-    def _stay(self, waiter: Worker | Parked, limit: float | None) -> bool:
-        """Waits; false when the time was up. Raises where the barrier broke."""
+    def _stay(self, waiter: Worker | Parked, limit: float | None) -> int:
+        """Waits, and returns the number that it was given. Raises where the barrier broke, or the time was up."""
         if not stay(self._lot, waiter, limit):
-            return False
-        broken, waiter.gift = waiter.gift, None
-        if broken is not None:
+            self.abort()
             raise BrokenBarrierError
-        return True
+        number, waiter.gift = waiter.gift, None
+        if number is _BROKEN:
+            raise BrokenBarrierError
+        return cast(int, number)
 
-    def _break_off(self) -> int:
-        self.abort()
-        raise BrokenBarrierError
-
-    def _send_on(self, others: list[Worker | Parked], message: object) -> None:
-        for waiter in others:
-            waiter.gift = message
+    def _send_on(self, others: list[Worker | Parked], gifts: Iterable[object]) -> None:
+        for waiter, gift in zip(others, gifts, strict=False):
+            waiter.gift = gift
             wake(waiter)
 
     def abort(self) -> None:
         """Breaks the barrier."""
         with mutex:
             self._broken = True
-            self._send_on(self._take_all(), self)
+            self._send_on(self._take_all(), repeat(_BROKEN))
 
     def reset(self) -> None:
         """Makes it as new. Who waits there gets ``BrokenBarrierError``."""
         with mutex:
-            self._send_on(self._take_all(), self)
+            self._send_on(self._take_all(), repeat(_BROKEN))
             self._broken = False

@@ -28,10 +28,11 @@ from netnet.runtime.company import others_alive
 from netnet.runtime.counters import Counters
 from netnet.runtime.descriptor import Descriptor
 from netnet.runtime.instruments import Instruments
+from netnet.runtime.lot import mutex
 from netnet.runtime.scope import Scope
 from netnet.runtime.task import Failure, Household, Task, log
 from netnet.runtime.timers import Timers
-from netnet.runtime.worker import Place, Waiter, Worker, throw_later
+from netnet.runtime.worker import Place, Waiter, Worker, running, throw_later
 
 if TYPE_CHECKING:
     from netnet.runtime.sync import CapacityLimiter
@@ -57,9 +58,6 @@ LOOK_AGAIN_SECONDS: Final = 1.0
 
 #: refusals in a row after which a task that swallows ``Cancelled`` is reported
 REFUSALS_MAX: Final = 100
-
-#: which loop, if any, each OS thread is running
-running = threading.local()
 
 
 class Background(Protocol):
@@ -119,6 +117,8 @@ class Loop:
         self.threads = threads
         #: who is told what happens; None, and so without cost, as a rule
         self.instruments = instruments
+        if instruments is not None:
+            instruments.loop = self
         self.counters = Counters()
         #: when the present turn began; the time that is good enough for reports
         self.turned = self.clock.now()
@@ -157,10 +157,10 @@ class Loop:
         self.main: Task[object] | None = None
         self.root = RootGroup(self)
         self.closed = False
-        #: held while another thread wakes the loop, so that it is not closed meanwhile
-        self._door = threading.RLock()
         _loops.add(self)
         self.quiet = True  #: the last poll brought no event
+        #: what is to be started before anything else, who has asked for it, and what is left of his budget
+        self.urgent: tuple[Task[Any], Worker, int] | None = None
         self.share = 0  #: so many may be continued in this turn, in all
         self.left = 0  #: so many may still be continued in this turn, before the next look for events
         self._pool: list[Worker] = []
@@ -214,7 +214,7 @@ class Loop:
         In the usual case, when a task that is ready in this turn is next, it is switched to straight from here: one
         switch instead of two. In every other case the hub takes over.
         """
-        if self.left and self.ready:
+        if self.left > 0 and self.ready:  # a signal may strike in the middle of counting down: then it is -1
             first: Any = self.ready[0]
             kind = type(first)
             # a worker that is yet to be made is made by the hub, whose depth of recursion it inherits
@@ -257,16 +257,44 @@ class Loop:
         raise Cancelled(worker.task.scope.why())
 
     def begin_at_once(self, task: Task[Any]) -> None:
-        """Starts a new task before all others that are ready; the caller goes on when that one waits, or has ended."""
+        """Starts a new task before anything else; the caller goes on as soon as that one waits, or has ended.
+
+        The hub starts it, since a worker inherits the depth of recursion where it begins. It has what is left of the
+        caller's budget, so that tasks that start each other do not keep all others waiting.
+        """
         worker: Any = getcurrent()
-        worker.waiting = None
         if worker.home is not self:
             worker.task.arm()
-        self.ready.extendleft((worker, task))
-        if self.left:
-            self.left += 2
-            self.share += 2
-        self.go_on()
+        if self.credit <= 0:
+            self.step_aside(worker)
+        worker.waiting = None
+        self.urgent = (task, worker, max(0, self.credit - 1))
+        self.switch_to_hub()
+
+    def begin_urgent(self) -> None:
+        """In the hub: starts the task of ``begin_at_once``, and continues its caller.
+
+        Meanwhile nobody is handed over to: who lets go comes back here.
+        """
+        batch, self._batch = self._batch, []
+        left, self.left = self.left, 0
+        callers: list[tuple[Worker, int]] = []
+        while True:
+            if self.urgent is not None:
+                task, caller, credit = self.urgent
+                self.urgent = None
+                callers.append((caller, credit))
+                self.credit = credit
+                next_one = task.man()
+                del task
+            elif callers:
+                next_one, credit = callers.pop()
+                self.credit = credit if next_one.home is self else 0
+            else:
+                break
+            next_one.switch()
+        self._batch = batch
+        self.left = left
 
     def cut_turn(self) -> None:
         """Has the loop look for events and signals as soon as the running task lets go."""
@@ -338,7 +366,7 @@ class Loop:
 
     def call_from_thread(self, waiter: Waiter) -> bool:
         """Wakes *waiter* from any OS thread; false after the run: nothing will happen any more."""
-        with self._door:
+        with mutex:  # so that it is not closed meanwhile
             if self.closed:
                 return False
             self.foreign.append(waiter)
@@ -359,7 +387,7 @@ class Loop:
             if count > counters.ready_max:
                 counters.ready_max = count
             self.left = self.share = count if jumps or once or count > SHARE else SHARE
-            while self.left and ready:
+            while self.left > 0 and ready:
                 self.left -= 1
                 first = ready.popleft()
                 self.credit = BUDGET
@@ -369,16 +397,19 @@ class Loop:
                 elif type(first) is Task:
                     first = first.man()  # and no longer a reference to the task, in a frame that may stand for long
                 first.switch()
+                if self.urgent is not None:
+                    self.begin_urgent()
             woken = self.share - self.left
             self.left = 0
             counters.wakes += woken
             if signals:
                 self.take_signals()
-            if ready or foreign or not (self.alive or self.relays):
+            done = self.halted or (once and woken > 0)  # then there is nothing to wait for in this turn
+            if done or ready or foreign or not (self.alive or self.relays):
                 timeout = 0.0
             elif heap and (instant := timers.next_instant()) is not None:
                 if jumps:
-                    timeout = None if self.outside else 0.0
+                    timeout = None if self.outside and instant > now() else 0.0
                 else:
                     timeout = min(max(0.0, instant - now()), WAIT_SECONDS_MAX)
             else:
@@ -418,6 +449,8 @@ class Loop:
                         self.credit = BUDGET
                         woken += 1
                         waiter.switch()
+                        if self.urgent is not None:
+                            self.begin_urgent()
                 if bits & WRITABLE:
                     descriptor.writable = True
                     waiter = descriptor.writer
@@ -426,13 +459,15 @@ class Loop:
                         self.credit = BUDGET
                         woken += 1
                         waiter.switch()
+                        if self.urgent is not None:
+                            self.begin_urgent()
             while foreign:
                 ready.append(foreign.popleft())
             counters.polls += 1
             counters.events += events
             counters.switches += woken + events - looked  # ``hand_over`` took what was not looked at here
             if heap:
-                idle = jumps and quiet and (self.alive or self.relays) and not (ready or self.outside)
+                idle = jumps and quiet and (self.alive or self.relays) and not (done or ready or self.outside)
                 if idle and (due := timers.next_instant()) is not None:
                     self.clock.jump_to(due)
                     self.turned = due
@@ -528,7 +563,10 @@ class Loop:
 
     def close(self) -> None:
         """Unwinds what is left (nothing, after a run without a bug) and gives the kernel's resources back."""
-        with self._door:
+        if self.outside:
+            calls = ", ".join(map(str, self.outside))
+            log.warning("the run ended while calls that were abandoned still run in OS threads: %s", calls)
+        with mutex:
             self.closed = True
         while self.foreign:
             refuse = getattr(self.foreign.popleft(), "refuse", None)

@@ -14,13 +14,16 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol, cast
+
+from greenlet import GreenletExit, getcurrent
 
 from netnet.errors import UsageError
 from netnet.runtime.company import others_alive
 from netnet.runtime.foreign import refuse_to_block
-from netnet.runtime.worker import Worker, worker_or_none
+from netnet.runtime.worker import Worker, running, worker_or_none
 
 if TYPE_CHECKING:
     from netnet.runtime.clock import Clock
@@ -29,9 +32,14 @@ if TYPE_CHECKING:
 mutex = threading.RLock()
 
 
+#: counts forks: who waited before one waits in the parent only
+_generation = 0
+
+
 def _after_fork() -> None:
     """The child has only the thread that forked, which was in none of those lines."""
-    global mutex
+    global _generation
+    _generation += 1
     mutex._at_fork_reinit()  # type: ignore[attr-defined]
 
 
@@ -42,15 +50,16 @@ if hasattr(os, "register_at_fork"):
 class ThreadWaiter:
     """An OS thread without a loop that waits."""
 
-    __slots__ = ("_door", "gift")
+    __slots__ = ("_door", "_generation", "gift")
 
     def __init__(self) -> None:
         self._door = threading.Lock()
         self._door.acquire()
+        self._generation = _generation
         self.gift: object = None
 
     def claim(self) -> bool:
-        return True
+        return self._generation == _generation
 
     def switch(self) -> None:
         """Wakes the thread."""
@@ -86,6 +95,17 @@ class Queue(Protocol):
         """Takes *waiter* out; false when it was woken already."""
 
 
+def deferred(act: Callable[[], object]) -> bool:
+    """Where the caller, a signal's handler or a finalizer, has struck in the middle of lines that hold the mutex: has the
+    loop call *act* when they are through, and returns true. What they were about to decide is decided, then."""
+    loop = getattr(running, "loop", None)
+    if loop is None or not mutex._is_owned():  # type: ignore[attr-defined]
+        return False
+    from netnet.runtime.loop import Call
+
+    return bool(loop.call_from_thread(Call(act)))
+
+
 def begin() -> Worker | None:
     """The beginning of a call that may turn out not to wait: the calling worker, ``None`` in an OS thread without a loop.
 
@@ -107,9 +127,9 @@ def wake(waiter: Worker | Parked) -> None:
     if type(waiter) is Worker:
         waiter.waiting = None
         loop = waiter.loop
-        if loop.thread_ident == get_ident():
+        if loop.thread_ident == get_ident() and type(getcurrent()) is Worker:
             loop.ready.append(waiter)
-        else:
+        else:  # also in the hub: a signal's handler or a finalizer may have struck right before it waits
             loop.call_from_thread(waiter)
     else:
         waiter.switch()
@@ -121,10 +141,15 @@ def stay(place: Queue, waiter: Worker | Parked, timeout: float | None = None) ->
     Raises ``Cancelled``, ``UsageError`` in a callback of the loop.
     """
     if type(waiter) is Worker:
-        if timeout is None:
-            waiter.loop.park(waiter, place)
-            return True
-        return _stay_in_time(place, waiter, timeout)
+        try:
+            if timeout is None:
+                waiter.loop.park(waiter, place)
+                return True
+            return _stay_in_time(place, waiter, timeout)
+        except GreenletExit as error:  # the run ends by force, and nobody has taken it out
+            if not place.leave(waiter):
+                error._handed = True  # type: ignore[attr-defined]
+            raise
     thread = cast(ThreadWaiter, waiter)
     try:
         refuse_to_block()
@@ -134,10 +159,18 @@ def stay(place: Queue, waiter: Worker | Parked, timeout: float | None = None) ->
             )
         if thread.sleep(timeout):
             return True
-    except BaseException:
-        place.leave(thread)
+        if place.leave(thread):
+            return False
+        return thread.sleep(None)  # somebody is just waking it
+    except BaseException as error:
+        if not place.leave(thread):
+            error._handed = True  # type: ignore[attr-defined]
         raise
-    return not place.leave(thread)
+
+
+def was_handed(error: BaseException) -> bool:
+    """Whether the wait that *error* ended had been given what it waited for, which then is to be given back."""
+    return getattr(error, "_handed", False)
 
 
 def _stay_in_time(place: Queue, worker: Worker, timeout: float) -> bool:
@@ -169,12 +202,14 @@ class ParkingLot:
         self.what = what
         self.waiting: deque[Worker | Parked] = deque()
 
-    def join(self, worker: Worker | None) -> Worker | Parked:
+    def join(self, worker: Worker | None, gift: object = None) -> Worker | Parked:
         """Stands in the queue: *worker*, or the calling OS thread where it is ``None``. ``stay`` is to follow.
 
-        Called under the mutex, in the same lines that found that it has to wait, and after ``begin``.
+        Called under the mutex, in the same lines that found that it has to wait, and after ``begin``. *gift* is what the
+        one who wakes it is to know.
         """
         waiter: Worker | Parked = ThreadWaiter() if worker is None else worker
+        waiter.gift = gift
         self.waiting.append(waiter)
         return waiter
 
@@ -189,7 +224,7 @@ class ParkingLot:
         """Takes out the first who waits and can be woken. Called under the mutex; ``wake`` is to follow."""
         while self.waiting:
             waiter = self.waiting.popleft()
-            if type(waiter) is Worker or waiter.claim():  # type: ignore[union-attr]
+            if not waiter.loop.closed if type(waiter) is Worker else waiter.claim():  # type: ignore[union-attr]
                 return waiter
         return None
 

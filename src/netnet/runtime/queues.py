@@ -14,7 +14,7 @@ from collections import deque
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from netnet.runtime.exchange import CLOSED, NOTHING, Exchange
+from netnet.runtime.exchange import CLOSED, NOTHING, Exchange, Refused
 from netnet.runtime.lot import ParkingLot, begin, mutex, stay
 from netnet.runtime.sync import time_limit
 
@@ -77,18 +77,16 @@ class Queue(Exchange, Generic[T]):
             if limit is not None and limit <= 0:
                 raise queue.Full
             waiter = self.line_up_to_give(worker, item)
-            self.unfinished_tasks += 1
-        outcome: object = NOTHING
-        try:
-            outcome = self.stay_to_give(waiter, limit)
-        finally:
-            if outcome is not None:
-                with mutex:
-                    self._finish(1)
+        outcome = self.stay_to_give(waiter, limit)
         if outcome is CLOSED:
             raise ShutDown
         if outcome is NOTHING:
             raise queue.Full
+        if isinstance(outcome, Refused):
+            raise outcome.error
+
+    def entered(self) -> None:
+        self.unfinished_tasks += 1
 
     def put_nowait(self, item: T) -> None:
         """``put(item, block=False)``."""

@@ -127,13 +127,24 @@ class Stretch(Scope):
         if owner is None:  # the task has ended inside (a generator that was left alone): nothing to go back to
             return True
         if owner.scope is not self:
-            raise UsageError(f"{type(self).__name__} was left out of order, or in another task than it was entered in")
+            self._leave_out_of_order(owner)
         outside = self.from_outside()
         parent = self.parent
         assert parent is not None
         self.drop()
         owner.enter(parent)
         return outside
+
+    def _leave_out_of_order(self, owner: Task[object]) -> None:
+        """Left while scopes inside it are still open: these are closed, too, so that none stays behind; and it raises."""
+        if owner is current_worker().task:
+            for scope in reversed(owner.line_from(self)):
+                if isinstance(scope, Stretch):
+                    parent = scope.parent
+                    scope.drop()
+                    if parent is not None:
+                        owner.enter(parent)
+        raise UsageError(f"{type(self).__name__} was left out of order, or in another task than it was entered in")
 
     def drop(self) -> None:
         """Takes the scope out of its task's line: it was left, or its task has ended inside."""
@@ -304,9 +315,7 @@ def timeout(seconds: float | None) -> Timeout:
     ``TimeoutError``. Lines that end in time, or end otherwise, are not disturbed. Raises ``ValueError`` for NaN.
     Cf. ``asyncio.timeout``. Entering and leaving do not switch tasks.
     """
-    if type(seconds) is not int and seconds is not None:
-        seconds = checked_seconds(seconds)
-    return Timeout(seconds, None)
+    return Timeout(None if seconds is None else checked_seconds(seconds), None)
 
 
 def timeout_at(when: float | None) -> Timeout:

@@ -113,7 +113,7 @@ def dump_on_signals(*numbers: int) -> None:
     What OS threads do is written as well, and at once, by ``faulthandler``: so also where one is wedged in C code; the
     tasks follow when Python code runs again. In the main thread only; ``UsageError`` elsewhere. See signal(7).
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         raise UsageError("signals can be set in the main thread only")
     for number in numbers or (signal.SIGUSR1, signal.SIGQUIT):
         signal.signal(number, _on_signal)

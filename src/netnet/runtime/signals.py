@@ -64,7 +64,7 @@ class Delivery:
         self._listening = False
 
     def start(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return
         self._listening = True
         self._wake_fd = signal.set_wakeup_fd(self.loop.poller.wake_fd, warn_on_full_buffer=False)
@@ -142,7 +142,7 @@ class open_signals:  # reads like the function that it is used as
         self._replaced: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             raise UsageError("signals can be waited for in the main thread only; that is how Python delivers them")
         if self._loop is not None:
             raise UsageError("these signals are open already")

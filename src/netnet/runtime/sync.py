@@ -12,10 +12,12 @@ from threading import get_ident
 from types import TracebackType
 from typing import Self
 
+from greenlet import getcurrent
+
 from netnet.errors import UsageError
 from netnet.runtime.clock import checked_seconds
-from netnet.runtime.lot import ParkingLot, begin, mutex, stay, wake
-from netnet.runtime.worker import worker_or_none
+from netnet.runtime.lot import ParkingLot, begin, deferred, mutex, stay, wake, was_handed
+from netnet.runtime.worker import Worker
 
 
 def checkpoint() -> None:
@@ -36,9 +38,16 @@ def time_limit(blocking: bool, timeout: float | None) -> float | None:
         return None if blocking else 0.0
     if not blocking:
         raise ValueError("can't specify a timeout for a non-blocking call")
-    seconds = checked_seconds(timeout)
-    if seconds < 0:
+    if checked_seconds(timeout) < 0:
         raise ValueError("timeout value must be a non-negative number")
+    return limit_of(timeout)
+
+
+def limit_of(timeout: float | None) -> float | None:
+    """A time-out in seconds; ``None``: no limit. Raises ``ValueError`` for NaN, ``TypeError`` for what is no number."""
+    if timeout is None:
+        return None
+    seconds = checked_seconds(timeout)
     return None if seconds == math.inf else seconds
 
 
@@ -48,7 +57,7 @@ class Event:
     Can be set and waited for from any OS thread; ``set`` also from a signal handler.
     """
 
-    __slots__ = ("_set", "lot")
+    __slots__ = ("__weakref__", "_set", "lot")
 
     def __init__(self) -> None:
         self._set = False
@@ -59,9 +68,9 @@ class Event:
         return self._set
 
     def set(self) -> None:
-        """Makes it happen: all who wait go on. Does not switch tasks."""
-        with mutex:
-            self._set = True
+        """Makes it happen: all who wait go on. Does not switch tasks. Also for signal handlers and finalizers."""
+        self._set = True
+        if not deferred(self.lot.wake_all):
             self.lot.wake_all()
 
     def clear(self) -> None:
@@ -73,20 +82,21 @@ class Event:
 
         Switches tasks unless it has happened. Raises ``Cancelled``.
         """
+        limit = limit_of(timeout)
         worker = begin()
         with mutex:
             if self._set:
                 return True
-            if timeout is not None and timeout <= 0:
+            if limit is not None and limit <= 0:
                 return False
             waiter = self.lot.join(worker)
-        return stay(self.lot, waiter, timeout)
+        return stay(self.lot, waiter, limit)
 
 
 class Semaphore:
     """A number of permits. ``with semaphore:`` takes one for the lines and gives it back."""
 
-    __slots__ = ("_free", "_lot")
+    __slots__ = ("__weakref__", "_free", "_lot")
 
     def __init__(self, permits: int = 1) -> None:
         if permits < 0:
@@ -114,14 +124,25 @@ class Semaphore:
             if limit is not None and limit <= 0:
                 return False
             waiter = self._lot.join(worker)
-        return stay(self._lot, waiter, limit)  # who wakes us hands the permit over
+        try:
+            return stay(self._lot, waiter, limit)  # who wakes us hands the permit over
+        except BaseException as error:
+            if was_handed(error):
+                self.release()
+            raise
 
     def release(self, n: int = 1) -> None:
         """Gives *n* permits back, to the first who wait. Does not switch tasks."""
         if n < 1:
             raise ValueError("n must be one or more")
+        if deferred(lambda: self._give(n)):
+            return
         with mutex:
-            self._free += n - self._lot.wake(n)
+            self._give(n)
+
+    def _give(self, n: int) -> None:
+        woken = self._lot.wake(n)
+        self._free += n - woken
 
     def __enter__(self) -> None:
         self.acquire()
@@ -143,16 +164,20 @@ class BoundedSemaphore(Semaphore):
 
     def release(self, n: int = 1) -> None:
         """As ``Semaphore.release``. Raises ``ValueError`` when more come back than were taken."""
+        if n < 1:
+            raise ValueError("n must be one or more")
+        if deferred(lambda: self.release(n)):
+            return
         with mutex:
             if self._free + n > self._most:
                 raise ValueError(f"released {n} more than were taken: {self._free} of {self._most} permits are free")
-            super().release(n)
+            self._give(n)
 
 
 def present() -> object:
-    """Who is calling: its task, or the number of an OS thread without a loop."""
-    worker = worker_or_none()
-    return get_ident() if worker is None else worker.task
+    """Who is calling: its task (in the child of a fork, too), or the number of an OS thread without a loop."""
+    worker = getcurrent()
+    return worker.task if isinstance(worker, Worker) else get_ident()
 
 
 class CapacityLimiter:
@@ -163,11 +188,11 @@ class CapacityLimiter:
     limit. Cf. ``trio.CapacityLimiter``.
     """
 
-    __slots__ = ("_borrowers", "_lot", "_total", "_waiting")
+    __slots__ = ("__weakref__", "_borrowers", "_lot", "_total", "_wanting")
 
     def __init__(self, total_tokens: float) -> None:
         self._borrowers: set[object] = set()
-        self._waiting: dict[int, object] = {}  #: waiter → for whom it waits
+        self._wanting: set[object] = set()  #: for whom one is waited for
         self._lot = ParkingLot("a token of a limiter")
         self.total_tokens = total_tokens
 
@@ -207,19 +232,23 @@ class CapacityLimiter:
         """Borrows a token for *borrower*, any object that can be hashed. Raises ``UsageError`` if it has one."""
         worker = begin()
         with mutex:
-            if borrower in self._borrowers:
-                raise UsageError("this borrower has a token of the limiter already")
+            if borrower in self._borrowers or borrower in self._wanting:
+                raise UsageError("this borrower has a token of the limiter already, or waits for one")
             if len(self._borrowers) < self._total and not self._lot.waiting:
                 self._borrowers.add(borrower)
                 return
-            waiter = self._lot.join(worker)
-            self._waiting[id(waiter)] = borrower
+            self._wanting.add(borrower)
+            waiter = self._lot.join(worker, borrower)
         try:
             stay(self._lot, waiter)
-        except BaseException:
-            with mutex:
-                self._waiting.pop(id(waiter), None)
+        except BaseException as error:
+            if was_handed(error):
+                self.release_on_behalf_of(borrower)
             raise
+        finally:
+            waiter.gift = None
+            self._wanting.discard(borrower)
+            borrower = None  # which may be a task, whose error would keep this frame
 
     def release(self) -> None:
         """Gives the calling task's token back. Raises ``UsageError`` if it has none."""
@@ -227,6 +256,8 @@ class CapacityLimiter:
 
     def release_on_behalf_of(self, borrower: object) -> None:
         """Gives the token of *borrower* back. Does not switch tasks."""
+        if deferred(lambda: self.release_on_behalf_of(borrower)):
+            return
         with mutex:
             if borrower not in self._borrowers:
                 raise UsageError("this borrower has no token of the limiter")
@@ -235,7 +266,9 @@ class CapacityLimiter:
 
     def _hand_out(self) -> None:
         while len(self._borrowers) < self._total and (waiter := self._lot.next()) is not None:
-            self._borrowers.add(self._waiting.pop(id(waiter)))
+            self._borrowers.add(waiter.gift)
+            self._wanting.discard(waiter.gift)
+            waiter.gift = None
             wake(waiter)
 
     def __enter__(self) -> Self:

@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import sys
 import traceback
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from greenlet import getcurrent
 
 from netnet.errors import Cancelled, TaskCancelledError, UsageError
 from netnet.runtime.lot import ParkingLot
 from netnet.runtime.scope import Scope, Stretch
+from netnet.runtime.timers import Timer, Timers
 from netnet.runtime.worker import NOWHERE, Worker, current_worker
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
-    from netnet.runtime.timers import Timer
 
 T = TypeVar("T", covariant=True)
 
 log = logging.getLogger("netnet")
 
 _numbers = count(1)
+
+#: the timer of a task that is to start at no time
+NEVER: Final = Timer(Timers(), math.inf, Timers)
 
 #: the scope of tasks that have ended
 _ENDED = Scope()
@@ -64,6 +68,13 @@ class Household(Scope):
 
     def child_ended(self) -> None:
         """One of its tasks has left the tree."""
+
+    def adopt(self, task: Task[object]) -> None:
+        """Takes a task from a group that is no more."""
+        task.parent = self
+        if self.children is None:
+            self.children = {}
+        self.children[task] = None
 
 
 class _End(ParkingLot):
@@ -143,7 +154,7 @@ class Task(Scope, Generic[T]):
         if loop.instruments is not None:
             loop.instruments.task_spawned(self)
         if when is not None:
-            self._begins = loop.timers.add(when, self._begin)
+            self._begin_at(when)
         elif not eager:
             loop.ready.append(self)
 
@@ -162,6 +173,8 @@ class Task(Scope, Generic[T]):
             if self.error is None:
                 return "ended"
             return "cancelled" if isinstance(self.error, Cancelled) else f"failed with {self.error!r}"
+        if self._begins is NEVER:
+            return "never to start"
         if self._begins is not None:
             return f"to start in {self._begins.when - self.loop.clock.now():.3f} s"
         if self.worker is None:
@@ -218,10 +231,30 @@ class Task(Scope, Generic[T]):
             self.loop.credit = 0
         return worker
 
+    def _begin_at(self, when: float) -> None:
+        """Starts it at the instant *when*, unless it is to end before it begins."""
+        if self.cancelled:
+            self._begin_never()
+        elif when == math.inf:
+            self._begins = NEVER
+            self.loop.parked += 1
+        else:
+            self._begins = self.loop.timers.add(when, self._begin)
+
     def _begin(self) -> None:
         """The instant of a task that was to start later has come."""
         self._begins = None
         self.loop.ready.append(self)
+
+    def _begin_never(self) -> None:
+        """It was cancelled before its time."""
+        if self._begins is NEVER:
+            self.loop.parked -= 1
+        elif self._begins is not None:
+            self._begins.cancel()
+        self._begins = None
+        self.args = ()
+        self.end(Cancelled(self.why()))
 
     def enter(self, scope: Scope) -> None:
         """Makes *scope* the innermost one around what the task is doing, on the way in as on the way out."""
@@ -263,9 +296,7 @@ class Task(Scope, Generic[T]):
         worker = self.worker
         if worker is None:
             if self._begins is not None:  # its time has not come, and will not
-                self._begins.cancel()
-                self._begins = None
-                self.end(Cancelled(self.why()))
+                self._begin_never()
             return
         worker.home = NOWHERE
         self.loop.interrupt(worker, lambda: Cancelled(self.scope.why()))
@@ -286,11 +317,14 @@ class Task(Scope, Generic[T]):
         if self._joiners is not None:
             self._joiners.wake_all()
             self._joiners = None
-        household.child_ended()
         scope = self.scope
         while isinstance(scope, Stretch):  # left open, by a generator that was left alone
             inner, scope = scope, scope.parent  # type: ignore[assignment]
+            for child in tuple(inner.children or ()):
+                household.adopt(child)
+                child.cancel("the task that had its group has ended")
             inner.drop()
+        household.child_ended()
         self.owner = self.parent = None
         self.scope = _ENDED
 

@@ -58,13 +58,16 @@ class Offload(Generic[T]):
 
     def call(self) -> None:
         """In the thread."""
+        thread = threading.current_thread()
         working.offload = self
+        company.helpers.discard(thread)  # what it calls may wake somebody
         try:
             self.value = self.context.run(self.function, *self.args)
         except BaseException as error:
             self.error = error
         finally:
             working.offload = None
+            company.helpers.add(thread)
         if not self.loop.call_from_thread(self):
             self._settle()
 

@@ -84,13 +84,15 @@ class Timers:
             return 0
         end = next(self._order)
         kept = 0
-        self.lag = now - heap[0][0]
         while heap and heap[0][0] <= now and heap[0][1] < end:
             timer = heapq.heappop(heap)[2]
             if timer.live:
                 timer.live = False
+                if not kept:
+                    self.lag = now - timer.when
                 kept += 1
-                timer.action()
+                action, timer.action = timer.action, _nothing  # which holds nothing any more
+                action()
             else:
                 self._dead -= 1
         return kept

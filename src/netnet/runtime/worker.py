@@ -11,6 +11,7 @@ wait at all?" and "will I be woken in time?".
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+
+#: which loop, if any, each OS thread is running
+running = threading.local()
 
 
 class Waiter(Protocol):
@@ -85,6 +90,8 @@ class Worker(greenlet):
             task = self.task
             function, args = task.function, task.args
             task.args = ()
+            if loop.instruments is not None:
+                loop.instruments.goes_on(task)
             try:
                 # the first two forms keep the callee in this very interpreter frame of C, so that a switch copies less
                 if len(args) == 1:
