@@ -78,6 +78,12 @@ class TaskGroup(Stretch, Household):
         self._count += 1
         return Task(loop, self, function, args, name, when=when, eager=eager)
 
+    def disown(self) -> list[Task[object]]:
+        """Gives up all of its tasks; it is finished."""
+        self._count = 0
+        self._closed = True
+        return super().disown()
+
     def adopt(self, task: Task[object]) -> None:
         """Takes a task from a group that is no more."""
         super().adopt(task)
@@ -107,6 +113,8 @@ class TaskGroup(Stretch, Household):
             try:
                 with Shield():
                     self._lot.park()
+            except UsageError:  # left where it cannot be: in a generator that is closed after the run
+                raise
             except BaseException as error:
                 interrupted = error
                 Scope.cancel(self, "interrupted")

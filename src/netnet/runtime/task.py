@@ -69,6 +69,12 @@ class Household(Scope):
     def child_ended(self) -> None:
         """One of its tasks has left the tree."""
 
+    def disown(self) -> list[Task[object]]:
+        """Gives up all of its tasks, for another one to adopt."""
+        tasks = list(self.children or ())
+        self.children = None
+        return tasks
+
     def adopt(self, task: Task[object]) -> None:
         """Takes a task from a group that is no more."""
         task.parent = self
@@ -320,9 +326,10 @@ class Task(Scope, Generic[T]):
         scope = self.scope
         while isinstance(scope, Stretch):  # left open, by a generator that was left alone
             inner, scope = scope, scope.parent  # type: ignore[assignment]
-            for child in tuple(inner.children or ()):
-                household.adopt(child)
-                child.cancel("the task that had its group has ended")
+            if isinstance(inner, Household):
+                for child in inner.disown():
+                    household.adopt(child)
+                    child.cancel("the task that had its group has ended")
             inner.drop()
         household.child_ended()
         self.owner = self.parent = None
