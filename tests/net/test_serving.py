@@ -996,10 +996,13 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
-        self.errors: list[str] = []
-        self._reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr))
+        self.errors = b""
+        self._said = b""
+        self._reader = threading.Thread(target=self._collect)
+
+    def _collect(self):
+        self.errors = self.process.stderr.read()
 
     def __enter__(self):
         self._reader.start()
@@ -1013,14 +1016,21 @@ class Program:
             with contextlib.suppress(OSError):
                 stream.close()
         if kind is not None:
-            sys.stderr.writelines(self.errors)
+            sys.stderr.write(self.errors.decode())
 
     def line(self, seconds=20):
-        assert select.select([self.process.stdout], [], [], seconds)[0], "the program says nothing"
-        return self.process.stdout.readline().rstrip("\n")
+        """The next line that it says; nothing at its end."""
+        while b"\n" not in self._said:
+            assert select.select([self.process.stdout], [], [], seconds)[0], "the program says nothing"
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                break
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        return line.decode()
 
     def tell(self, line):
-        self.process.stdin.write(line + "\n")
+        self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
     def send(self, number):
@@ -1091,7 +1101,7 @@ def test_sigterm_lets_a_request_that_is_under_way_finish():
         conn.close()
         assert rest(server) == ["serve has ended", "the others end"]
         assert server.status() == 143
-        assert server.errors == []
+        assert server.errors == b""
 
 
 def test_sigterm_takes_no_new_ones():

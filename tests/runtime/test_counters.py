@@ -3,6 +3,7 @@ sums that must always hold, and a loop driven by hand."""
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -393,7 +394,7 @@ def test_the_text_names_every_count():
         return netnet.current_loop().counters
 
     counters = netnet.run(main, clock=VirtualClock())
-    assert repr(counters).startswith("Counters(events=0, lag=0, lag_max=0, polls=")
+    assert re.match(r"Counters\(events=0, lag=0(\.0)?, lag_max=0(\.0)?, polls=\d", repr(counters))
     for name in counters.__slots__:
         assert f"{name}=" in repr(counters)
     assert f"switches={counters.switches}" in repr(counters)

@@ -178,12 +178,14 @@ def test_ctrl_c_and_sigterm_end_the_run_again_afterwards(run, number, outcome):
 # -- nested, beside each other, and again
 
 
-def test_nested_the_inner_one_has_it_and_the_outer_one_afterwards(run):
+def test_nested_each_gets_it(run):
     def main():
         with open_signals(SIGUSR1) as outer:
-            with open_signals(SIGUSR1) as inner:
+            with open_signals(SIGUSR1, SIGUSR2) as inner:
                 send(SIGUSR1)
-                assert inner.wait() == SIGUSR1
+                assert inner.wait() == outer.wait() == SIGUSR1
+                send(SIGUSR2)
+                assert inner.wait() == SIGUSR2
             send(SIGUSR1)
             assert outer.wait() == SIGUSR1
             with pytest.raises(TimeoutError), netnet.timeout(0.01):

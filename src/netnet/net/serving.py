@@ -11,11 +11,12 @@ import contextlib
 import errno
 import logging
 import math
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from netnet.errors import UsageError
+from netnet.errors import ClosedError, UsageError
 from netnet.kernel.address import Address
 from netnet.net.sockets import Socket
 from netnet.net.stream import BACKLOG, listen
@@ -26,7 +27,7 @@ from netnet.runtime.group import TaskGroup
 from netnet.runtime.scope import CancelScope, shield
 from netnet.runtime.sync import Event, Semaphore
 from netnet.runtime.timers import Timer
-from netnet.runtime.worker import current_worker
+from netnet.runtime.worker import current_worker, running
 
 log = logging.getLogger("netnet")
 
@@ -46,6 +47,9 @@ _PASSING: Final = {
     errno.ENOBUFS: 0.05,
     errno.ENOMEM: 0.05,
 }
+
+#: a listener that cannot accept says so this often
+SILENT_SECONDS: Final = 5.0
 
 Source = Socket | str | tuple[object, ...] | Address
 
@@ -90,9 +94,13 @@ class Server:
         self.drain_seconds = checked_seconds(drain_seconds)
         self.statistics = ServerStatistics()
         self._permits = None if max_connections is None else Semaphore(max_connections)
-        self._accepting: dict[CancelScope, Socket] = {}
+        self._accepting: set[CancelScope] = set()
+        self._groups: set[TaskGroup] = set()
         self._ended = Event()
+        self._ended.set()
         self._deadline: float | None = None
+        self._timer: Timer | None = None
+        self._cut = False
 
     @property
     def draining(self) -> bool:
@@ -110,14 +118,14 @@ class Server:
             raise UsageError("this server has been drained; make a new one")
         loop = current_worker().loop
         accepting = CancelScope()
-        self._accepting[accepting] = listener
+        self._accepting.add(accepting)
         self._ended.clear()
         if self.drain_seconds > 0:
             loop.drains[self] = self.begin_draining
         ended: OSError | None = None
-        timer: Timer | None = None
         try:
             with TaskGroup() as group:
+                self._groups.add(group)
                 try:
                     with accepting:
                         accept_all(
@@ -127,15 +135,15 @@ class Server:
                     ended = error
                     group.cancel("the server ended")
                 if self._deadline is not None:
-                    self._accept_rest(listener, group)
+                    if self._deadline > loop.clock.now():
+                        self._accept_rest(listener, group)
                     listener.close()
-                    if self._deadline < math.inf:
-                        timer = loop.timers.add(self._deadline, lambda: group.cancel("the time for draining was over"))
         finally:
-            if timer is not None:
-                timer.cancel()
-            del self._accepting[accepting]
+            self._accepting.discard(accepting)
+            self._groups.discard(group)
             if not self._accepting:
+                if self._timer is not None:
+                    self._timer.cancel()
                 self._ended.set()
                 loop.forget_drain(self)
         if ended is not None:
@@ -143,34 +151,42 @@ class Server:
 
     def _accept_rest(self, listener: Socket, group: TaskGroup) -> None:
         """Takes those that wait in the backlog already, if there is room for them: nobody else may know of them."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ClosedError):
             listener.settimeout(0)
             for _ in range(BACKLOG):
                 if self._permits is not None and not self._permits.acquire(blocking=False):
-                    break
+                    return
                 try:
                     conn, _ = listener.accept()
-                except BaseException:
+                except OSError as error:
                     if self._permits is not None:
                         self._permits.release()
-                    raise
+                    if error.errno in _PASSING:  # that one is gone, or there is no room; the next may do
+                        self.statistics.accept_errors += 1
+                        self.statistics.last_accept_error = error
+                        continue
+                    return
                 self.statistics.accepted += 1
                 group.spawn(self._handle, conn)
 
     def serve_all(self, listeners: Sequence[Socket]) -> None:
         """``serve`` for each of *listeners*; when one of them fails the others end, and its error is raised."""
-        if len(listeners) == 1:
-            self.serve(listeners[0])
-            return
         failed: list[OSError] = []
 
         def serve_one(listener: Socket) -> None:
+            if self.draining:  # it was told before it began
+                listener.close()
+                return
             try:
                 self.serve(listener)
             except OSError as error:
                 failed.append(error)
                 group.cancel("another listener failed")
 
+        if len(listeners) == 1:
+            if not self.draining:
+                self.serve(listeners[0])
+            return
         with TaskGroup() as group:
             for listener in listeners:
                 group.spawn(serve_one, listener)
@@ -208,17 +224,32 @@ class Server:
         """
         self.begin_draining(checked_seconds(seconds))
         self._ended.wait()
-        return self._deadline is None or now() < self._deadline
+        return not self._cut
 
     def begin_draining(self, seconds: float | None = None) -> None:
-        """As ``drain``, without waiting. *seconds*: by default those of the server. Does not switch tasks."""
+        """As ``drain``, without waiting. *seconds*: by default those of the server. Does not switch tasks.
+
+        Of several deadlines the earliest counts.
+        """
+        loop = running.loop
+        deadline = loop.clock.now() + (self.drain_seconds if seconds is None else seconds)
         if self._deadline is None:
             notify(stopping=True)
-            self._deadline = now() + (self.drain_seconds if seconds is None else seconds)
-            for scope in tuple(self._accepting):
-                scope.cancel("the server is being drained")
-        if not self._accepting:
-            self._ended.set()
+        elif deadline >= self._deadline:
+            return
+        self._deadline = deadline
+        if self._timer is not None:
+            self._timer.cancel()
+        if deadline < math.inf and self._accepting:
+            self._timer = loop.timers.add(deadline, self._cut_off)
+        for scope in tuple(self._accepting):
+            scope.cancel("the server is being drained")
+
+    def _cut_off(self) -> None:
+        """The time for draining is over."""
+        self._cut = self._cut or self.statistics.active > 0
+        for group in self._groups:
+            group.cancel("the time for draining was over")
 
 
 def serve(
@@ -241,7 +272,8 @@ def serve(
     With *workers* it does so in that many processes, and stays to supervise them: one that crashes is replaced (after a
     pause that grows while that goes on), SIGTERM drains them, SIGHUP replaces them one by one without refusing a
     connection. An address is listened on once for each, with ``SO_REUSEPORT``; a listener is shared. *max_connections*
-    is for each. They are forked: what stands before the call stands in each of them. Needs a loop in the main thread.
+    is for each. They are forked: what stands before the call stands in each of them. In another OS thread than the main
+    one SIGHUP and SIGTERM are not heard.
 
     Where systemd asks to be told (``NOTIFY_SOCKET``), it is told when the server is ready, and when it stops.
     Switches tasks. Ends by ``Cancelled`` or when the listener is closed (``ClosedError``), after its handlers, which
@@ -254,15 +286,23 @@ def serve(
     def new_server() -> Server:
         return Server(handler, max_connections=max_connections, on_error=on_error, drain_seconds=drain_seconds)
 
+    server = new_server()  # also where workers have their own: what makes no sense is said here
     if workers is not None:
         from netnet.net.workers import Supervisor  # here, since most programs do without
 
-        Supervisor(sources, lambda: new_server(), workers, drain_seconds).run()
+        Supervisor(sources, new_server, workers, drain_seconds).run()
         return
     with contextlib.ExitStack() as stack:
         listeners = [one if isinstance(one, Socket) else stack.enter_context(listen(one)) for one in sources]
+        for listener in listeners:
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise OSError(errno.EINVAL, "serve() needs a socket that listens")
         notify(ready=True)
-        new_server().serve_all(listeners)
+        try:
+            server.serve_all(listeners)
+        finally:
+            if not server.draining:
+                notify(stopping=True)
 
 
 def accept_all(
@@ -289,6 +329,7 @@ def accept_all(
 def _accept_all(
     listener: Socket, take: Callable[[Socket], object], permits: Semaphore | None, told: ServerStatistics
 ) -> None:
+    silent_until = -math.inf
     while True:
         if permits is not None:
             if not permits.value:
@@ -304,7 +345,9 @@ def _accept_all(
             told.accept_errors += 1
             told.last_accept_error = error
             if pause:
-                log.warning("accept: %s; trying again in %g s", error.strerror, pause)
+                if now() >= silent_until:
+                    silent_until = now() + SILENT_SECONDS
+                    log.warning("accept: %s; trying again every %g s", error.strerror, pause)
                 sleep(pause)
             continue
         try:

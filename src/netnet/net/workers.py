@@ -21,14 +21,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from netnet.kernel.address import UnixAddress, parse_address
 from netnet.net.sockets import Socket, socketpair
 from netnet.net.stream import listen
 from netnet.net.systemd import notify
+from netnet.poller import available
 from netnet.runtime.api import now, run, sleep, spawn
 from netnet.runtime.choose import choose
 from netnet.runtime.foreign import wait_readable
@@ -54,8 +56,14 @@ READY_SECONDS: Final = 30.0
 #: so long after its time for draining a worker is killed that has not ended
 GRACE_SECONDS: Final = 5.0
 
+
+def _pass(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing."""
+
+
 #: in a worker: its supervisor decides what Ctrl-C and a hang-up mean, and SIGTERM drains
-_SIGNALS: Final = {signal.SIGINT: signal.SIG_IGN, signal.SIGHUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
+#: (``SIG_IGN`` would be inherited by the programs that it starts)
+_SIGNALS: Final[dict[int, Any]] = {signal.SIGINT: _pass, signal.SIGHUP: _pass, signal.SIGTERM: signal.SIG_DFL}
 
 _READY: Final = b"r"
 _DRAIN: Final = b"d"
@@ -93,6 +101,11 @@ class _Slot:
     worker: _Worker | None = None
     crashes: int = 0  #: in a row, each soon after its start
 
+    def next_pause(self) -> float:
+        """It has crashed once more: how long to wait before the next start."""
+        self.crashes += 1
+        return 0.0 if self.crashes == 1 else min(PAUSE_SECONDS * 2 ** min(self.crashes - 2, 30), PAUSE_SECONDS_MAX)
+
 
 class Supervisor:
     """Keeps *workers* processes that serve *sources*, until it is cancelled or SIGTERM has drained them."""
@@ -109,6 +122,7 @@ class Supervisor:
         self._slots: list[_Slot] = []
         self._workers: set[_Worker] = set()
         self._stopping = False
+        self._stop = Event()
 
     def run(self) -> None:
         """Starts the workers and stays with them. Switches tasks. Raises ``Cancelled``, ``OSError`` of ``listen``."""
@@ -119,14 +133,17 @@ class Supervisor:
                 self._open(opened)
                 with TaskGroup() as helpers:
                     if threading.get_ident() == threading.main_thread().ident:
-                        helpers.spawn(self._replace_on_hangup, name="netnet supervisor: SIGHUP")
+                        hangups = opened.enter_context(open_signals(signal.SIGHUP))  # before the first worker is there
+                        helpers.spawn(self._replace_on, hangups, name="netnet supervisor: SIGHUP")
                     helpers.spawn(self._announce, name="netnet supervisor: ready")
                     with TaskGroup() as self._group:
                         for slot in self._slots:
-                            self._start(slot)
+                            self._group.spawn(self._fill, slot, name=f"netnet supervisor: worker {slot.number}")
                     helpers.cancel()
         finally:
             loop.forget_drain(self)
+            if not self._stopping:
+                notify(stopping=True)
 
     def _open(self, opened: contextlib.ExitStack) -> None:
         """Makes the listeners of each slot. They are closed when the supervisor ends."""
@@ -147,65 +164,102 @@ class Supervisor:
 
     # -- the life of a worker, seen from the supervisor
 
+    def _fill(self, slot: _Slot) -> None:
+        """Starts a worker in an empty slot; where no process can be made, tries again."""
+        while not self._stopping:
+            try:
+                slot.worker = self._start(slot)
+            except OSError as error:
+                pause = slot.next_pause() or PAUSE_SECONDS
+                log.error("worker %d cannot be started: %s; trying again in %g s", slot.number, error.strerror, pause)
+                self._stop.wait(pause)
+            else:
+                return
+
     def _start(self, slot: _Slot) -> _Worker:
-        """Forks a worker. Returns in the supervisor only."""
+        """Forks a worker. Returns in the supervisor only. Raises ``OSError`` where no process can be made."""
         ours, theirs = socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._be_worker(slot, theirs)
-        theirs.close()
-        worker = slot.worker = _Worker(pid, ours, now())
+        _flush()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has its own handlers
+        try:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                self._be_worker(slot, theirs, mask)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        worker = _Worker(pid, ours, now())
         self._workers.add(worker)
-        self._group.spawn(self._attend, slot, worker, name=f"netnet supervisor: worker {pid}")
+        try:
+            self._group.spawn(self._attend, slot, worker, name=f"netnet supervisor: process {pid}")
+        except BaseException:  # it is the end: nobody would attend to it
+            with shield():
+                self._end_now(worker)
+            self._workers.discard(worker)
+            worker.control.close()
+            raise
         log.info("worker %d started as process %d", slot.number, pid)
         return worker
 
     def _attend(self, slot: _Slot, worker: _Worker) -> None:
-        """Hears what a worker says, until it has ended; then has it replaced, if it ought to be there."""
+        """Waits until a worker has ended; then has it replaced, if it ought to be there."""
+        hearing = spawn(self._hear, worker, name=f"netnet supervisor: what process {worker.pid} says")
         try:
-            with worker.control:
-                with contextlib.suppress(OSError):
-                    while worker.control.recv(1) == _READY:
-                        worker.ready.set()
-                self._limit(worker, GRACE_SECONDS)  # where it has closed its end without ending
-                status = _reap(worker.pid)
+            status = _reap(worker.pid)
         except BaseException:  # the supervisor is to end now
             with shield():
                 self._end_now(worker)
             raise
         finally:
+            hearing.cancel()
             self._workers.discard(worker)
             worker.ended.set()
+            worker.control.close()
             if worker.killer is not None:
                 worker.killer.cancel()
         if self._stopping or worker.retired or slot.worker is not worker:
             log.info("worker %d, process %d, %s", slot.number, worker.pid, _told(status))
-            return
-        self._replace_crashed(slot, worker, status)
+        else:
+            self._replace_crashed(slot, worker, status)
+
+    def _hear(self, worker: _Worker) -> None:
+        """Hears when a worker is ready."""
+        with contextlib.suppress(OSError):
+            if worker.control.recv(1) == _READY:
+                worker.ready.set()
 
     def _replace_crashed(self, slot: _Slot, worker: _Worker, status: int | None) -> None:
         lived = now() - worker.began
-        slot.crashes = 1 if lived >= SETTLED_SECONDS else slot.crashes + 1
-        pause = 0.0 if slot.crashes == 1 else min(PAUSE_SECONDS * 2 ** (slot.crashes - 2), PAUSE_SECONDS_MAX)
+        if lived >= SETTLED_SECONDS:
+            slot.crashes = 0
+        pause = slot.next_pause()
+        if status is not None and os.waitstatus_to_exitcode(status) in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            pause = max(pause, PAUSE_SECONDS)  # we are perhaps about to be told to end, too
+            if self._stop.wait(pause):
+                log.info("worker %d, process %d, %s", slot.number, worker.pid, _told(status))
+                return
+            pause = 0.0
         log.error(
             "worker %d, process %d, %s after %.1f s; a new one starts in %g s",
             *(slot.number, worker.pid, _told(status), lived, pause),
         )
-        sleep(pause)
-        if not self._stopping and slot.worker is worker:
-            self._start(slot)
+        if pause:
+            self._stop.wait(pause)
+        if slot.worker is worker:
+            self._fill(slot)
 
     def _tell(self, worker: _Worker, command: bytes) -> None:
         """Has a worker end, and sees to it that it does. Never waits."""
         worker.retired = True
+        if worker.ended.is_set():
+            return
         with contextlib.suppress(OSError):
             socket.socket.send(worker.control, command, socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0))
-        self._limit(worker, GRACE_SECONDS + (self._drain_seconds if command == _DRAIN else 0))
-
-    def _limit(self, worker: _Worker, seconds: float) -> None:
-        """A worker that still is there in so many seconds is killed."""
+        seconds = GRACE_SECONDS + (self._drain_seconds if command == _DRAIN else 0)
         if worker.killer is not None:
             worker.killer.cancel()
         if seconds < math.inf:
@@ -226,38 +280,52 @@ class Supervisor:
     def _drain(self) -> None:
         """SIGTERM: every worker takes no more connections, and ends when it has none, or when its time is over."""
         self._stopping = True
+        self._stop.set()
         notify(stopping=True)
+        for slot in self._slots:
+            for listener in slot.listeners:
+                listener.close()
         for worker in tuple(self._workers):
             self._tell(worker, _DRAIN)
 
     def _announce(self) -> None:
         """Tells systemd when all workers are ready."""
         for slot in self._slots:
-            assert slot.worker is not None
-            slot.worker.ready.wait()
+            while slot.worker is None or not slot.worker.ready.is_set():
+                if slot.worker is None or slot.worker.ended.is_set():
+                    sleep(PAUSE_SECONDS)
+                else:
+                    choose(slot.worker.ready, slot.worker.ended)
         notify(ready=True)
 
-    def _replace_on_hangup(self) -> None:
-        with open_signals(signal.SIGHUP) as hangups:
-            for _ in hangups:
-                if not self._stopping:
-                    notify(reloading=True)
-                    self._replace_all()
-                    notify(ready=True)
+    def _replace_on(self, hangups: open_signals) -> None:
+        for _ in hangups:
+            if not self._stopping:
+                notify(reloading=True)
+                self._replace_all()
+                notify(ready=True)
 
     def _replace_all(self) -> None:
         """Replaces the workers one by one: the successor is ready before the old one is told to drain."""
         for slot in self._slots:
             old = slot.worker
-            new = self._start(slot)
+            try:
+                new = self._start(slot)
+            except OSError as error:
+                log.error("worker %d: no successor can be started: %s; the old one stays", slot.number, error.strerror)
+                return
             if not self._is_ready(new):
                 log.error("worker %d: its successor, process %d, is not ready; the old one stays", slot.number, new.pid)
                 self._tell(new, _STOP)
-                slot.worker = old
                 return
             if self._stopping:
                 return
-            if old is not None and not old.ended.is_set():
+            if slot.worker is not old:  # it has crashed meanwhile, and was replaced already
+                self._tell(new, _STOP)
+                continue
+            slot.worker = new
+            slot.crashes = 0
+            if old is not None:
                 self._tell(old, _DRAIN)
 
     def _is_ready(self, worker: _Worker) -> bool:
@@ -271,44 +339,59 @@ class Supervisor:
 
     # -- in the worker
 
-    def _be_worker(self, slot: _Slot, control: Socket) -> None:
-        """What the forked process does, to its end."""
+    def _be_worker(self, slot: _Slot, control: Socket, mask: Iterable[int]) -> None:
+        """What the forked process does, to its end. *mask*: the signals that it may block from then on."""
         status = 1
         try:
             os.environ.pop("NOTIFY_SOCKET", None)  # it is the supervisor that tells
             for number, handler in _SIGNALS.items():
                 signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for worker in self._workers:
                 worker.control.close()
             for other in self._slots:
                 for listener in other.listeners:
                     if listener not in slot.listeners:
                         listener.close()
-            run(self._serve, slot.listeners, control)
+            poller = self._loop.poller.name
+            run(
+                self._serve,
+                slot.listeners,
+                control,
+                poller=poller if poller in available() else None,
+                threads=self._loop.threads,
+            )
             status = 0
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
         except BaseException:
             log.exception("worker %d, process %d, failed", slot.number, os.getpid())
         finally:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-                sys.stderr.flush()
+            _flush()
             os._exit(status)
 
     def _serve(self, listeners: Sequence[Socket], control: Socket) -> None:
         server = self._new_server()
 
         def obey() -> None:
-            command = b""
-            with contextlib.suppress(OSError):
-                command = control.recv(1)
-            server.begin_draining(0 if command == _STOP else self._drain_seconds)
+            command = _DRAIN
+            while command:  # its end, too: the supervisor is no more
+                command = b""
+                with contextlib.suppress(OSError):
+                    command = control.recv(1)
+                server.begin_draining(0 if command == _STOP else self._drain_seconds)
 
         obedience = spawn(obey, name="netnet worker: its supervisor")
         control.sendall(_READY)
         server.serve_all(listeners)
         obedience.cancel()
+
+
+def _flush() -> None:
+    """Writes out what standard output and error hold, so that it is not written twice, or never."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _reap(pid: int) -> int | None:

@@ -27,4 +27,6 @@ class Counters:
         self.lag_max = 0.0
 
     def __repr__(self) -> str:
-        return f"Counters({', '.join(f'{name}={getattr(self, name):g}' for name in self.__slots__)})"
+        values = {name: getattr(self, name) for name in self.__slots__}
+        told = (f"{name}={value:g}" if type(value) is float else f"{name}={value}" for name, value in values.items())
+        return f"Counters({', '.join(told)})"

@@ -97,6 +97,7 @@ class Loop(_Loop):
         self.halted = False
         timer = None if seconds == math.inf else self.timers.add(self.clock.now() + seconds, self._halt)
         running.loop = self
+        self.turned = self.clock.now()
         if self._observers is not None:
             self._observers.start()
         try:

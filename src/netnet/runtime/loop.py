@@ -15,8 +15,8 @@ import threading
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from greenlet import GreenletExit, getcurrent
 
@@ -36,6 +36,8 @@ from netnet.runtime.worker import Place, Waiter, Worker, running, throw_later
 
 if TYPE_CHECKING:
     from netnet.runtime.sync import CapacityLimiter
+
+T = TypeVar("T")
 
 #: consecutive calls that a task may make without waiting before it has to let the others run; low enough to keep the
 #: others' delay below a millisecond (64 calls of a few microseconds), high enough to cost nothing
@@ -292,6 +294,7 @@ class Loop:
                 self.credit = credit if next_one.home is self else 0
             else:
                 break
+            self.counters.switches += 1
             next_one.switch()
         self._batch = batch
         self.left = left
@@ -402,6 +405,7 @@ class Loop:
             woken = self.share - self.left
             self.left = 0
             counters.wakes += woken
+            counters.switches += woken
             if signals:
                 self.take_signals()
             done = self.halted or (once and woken > 0)  # then there is nothing to wait for in this turn
@@ -432,7 +436,7 @@ class Loop:
             events = len(batch)
             quiet = self.quiet = not batch
             batch.reverse()
-            looked = 0
+            looked = taken = 0
             while batch:
                 fd, bits = batch.pop()
                 looked += 1
@@ -447,7 +451,7 @@ class Loop:
                     if waiter is not None:
                         descriptor.reader = None
                         self.credit = BUDGET
-                        woken += 1
+                        taken += 1
                         waiter.switch()
                         if self.urgent is not None:
                             self.begin_urgent()
@@ -457,7 +461,7 @@ class Loop:
                     if waiter is not None:
                         descriptor.writer = None
                         self.credit = BUDGET
-                        woken += 1
+                        taken += 1
                         waiter.switch()
                         if self.urgent is not None:
                             self.begin_urgent()
@@ -465,7 +469,7 @@ class Loop:
                 ready.append(foreign.popleft())
             counters.polls += 1
             counters.events += events
-            counters.switches += woken + events - looked  # ``hand_over`` took what was not looked at here
+            counters.switches += taken + events - looked  # ``hand_over`` took what was not looked at here
             if heap:
                 idle = jumps and quiet and (self.alive or self.relays) and not (done or ready or self.outside)
                 if idle and (due := timers.next_instant()) is not None:
@@ -528,7 +532,7 @@ class Loop:
         found: list[Task[object]] = []
         groups: list[Scope] = [self.root]
         while groups:
-            for task in groups.pop(0).children or ():
+            for task in snapshot(groups.pop(0).children or ()):
                 found.append(task)
                 groups += task.groups()
         return found
@@ -596,9 +600,18 @@ class Loop:
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
+def snapshot(things: Iterable[T]) -> tuple[T, ...]:
+    """*things* as they are now, also while other OS threads add and remove some."""
+    while True:
+        try:
+            return tuple(things)
+        except RuntimeError:  # it has changed meanwhile
+            continue
+
+
 def living_loops() -> list[Loop]:
     """Every loop of the process that is not closed."""
-    return [loop for loop in tuple(_loops) if not loop.closed]
+    return [loop for loop in snapshot(_loops) if not loop.closed]
 
 
 def _after_fork() -> None:

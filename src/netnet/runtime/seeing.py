@@ -6,11 +6,13 @@ Everything here only looks. It can be used from other OS threads and from signal
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -18,9 +20,9 @@ from typing import Any, Self, TextIO
 
 from netnet.errors import UsageError
 from netnet.runtime import company
-from netnet.runtime.loop import Loop, living_loops
+from netnet.runtime.loop import Loop, living_loops, snapshot
 from netnet.runtime.scope import Scope
-from netnet.runtime.task import Household, Task, log
+from netnet.runtime.task import Task, log
 from netnet.runtime.worker import Worker, current_worker, main_then_stop
 
 #: a task that has held the loop for so long is reported
@@ -52,13 +54,29 @@ def dump(file: TextIO | None = None, *, stacks: bool = True) -> None:
 
     From any OS thread, also while loops run in others. Never raises what writing raises.
     """
+    _write(_text(stacks) + "\n", sys.stderr if file is None else file)
+
+
+def _text(stacks: bool) -> str:
     lines = [f"netnet: process {os.getpid()}"]
     for loop in living_loops():
         lines += _tree(loop, stacks)
+    return "\n".join(lines)
+
+
+def _write(text: str, file: TextIO | None) -> None:
+    if file is None:  # a program without a standard error
+        return
     try:
-        print("\n".join(lines), file=file or sys.stderr, flush=True)
-    except (OSError, ValueError) as error:
-        log.error("the tasks could not be told: %s", error)
+        try:
+            file.write(text)
+        except UnicodeEncodeError:
+            encoding = getattr(file, "encoding", None) or "ascii"
+            file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        file.flush()
+    except Exception as error:
+        with contextlib.suppress(Exception):  # logging may want to write to the same place
+            log.error("the tasks could not be told: %s", error)
 
 
 def _tree(loop: Loop, stacks: bool) -> Iterator[str]:
@@ -70,24 +88,34 @@ def _tree(loop: Loop, stacks: bool) -> Iterator[str]:
         f"latest timer {counters.lag_max:.3f} s late"
     )
     yield from _below(loop.root, "", stacks)
-    for call in tuple(loop.outside):
+    for call in snapshot(loop.outside):
         yield f"  in an OS thread: {call}"
 
 
-def _below(group: Scope, margin: str, stacks: bool) -> Iterator[str]:
-    members = tuple(group.children or ())
-    for number, task in enumerate(members, 1):
-        last = number == len(members)
+def _below(root: Scope, margin: str, stacks: bool) -> Iterator[str]:
+    """The lines of all tasks in *root*. A pile, not a recursion: groups may stand in groups without end."""
+    pile: list[tuple[str, Task[Any] | str, bool]] = []
+
+    def pile_up(group: Scope, margin: str) -> None:
+        members = snapshot(group.children or ())
+        pile.extend((margin, task, number == 0) for number, task in enumerate(reversed(members)))
+
+    pile_up(root, margin)
+    while pile:
+        margin, task, last = pile.pop()
+        if isinstance(task, str):
+            yield margin + task
+            continue
         yield f"{margin}{'└─' if last else '├─'} {_line(task)}"
         inner = margin + ("   " if last else "│  ")
         if stacks:
             for frame in _outline(task.stack()).format():
                 for line in frame.rstrip("\n").split("\n"):
                     yield f"{inner}  {line.strip() if line.startswith('  File') else '  ' + line.strip()}"
-        for scope in task.groups():
-            if isinstance(scope, Household) and scope.children:
-                yield f"{inner}{type(scope).__name__}"
-                yield from _below(scope, inner, stacks)
+        for scope in reversed(task.groups()):
+            if scope.children:
+                pile_up(scope, inner)
+                pile.append((inner, type(scope).__name__, False))
 
 
 def _outline(stack: traceback.StackSummary) -> traceback.StackSummary:
@@ -104,7 +132,8 @@ def _outline(stack: traceback.StackSummary) -> traceback.StackSummary:
 
 def _line(task: Task[Any]) -> str:
     since = task.waiting_seconds
-    return f"{task.name}: {task.describe()}{'' if since is None else f', for {since:.3f} s'}"
+    told = f"{task.name}: {task.describe()}{'' if since is None else f', for {since:.3f} s'}"
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in told)
 
 
 def dump_on_signals(*numbers: int) -> None:
@@ -115,13 +144,22 @@ def dump_on_signals(*numbers: int) -> None:
     """
     if threading.get_ident() != threading.main_thread().ident:
         raise UsageError("signals can be set in the main thread only")
+    if sys.stderr is None:
+        raise UsageError("this program has no standard error to write to")
     for number in numbers or (signal.SIGUSR1, signal.SIGQUIT):
+        faulthandler.unregister(number)  # else it would not see that the handler below it is another one
         signal.signal(number, _on_signal)
         faulthandler.register(number, chain=True)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    dump()
+    """By the descriptor, since the signal may have struck in the middle of a write to the file."""
+    try:
+        text = memoryview((_text(stacks=True) + "\n").encode("utf-8", "backslashreplace"))
+        while text:
+            text = text[os.write(sys.stderr.fileno(), text) :]
+    except Exception:  # no descriptor, or nobody who reads it
+        dump()
 
 
 class Watchdog:
@@ -140,9 +178,13 @@ class Watchdog:
         if not seconds > 0:
             raise ValueError(f"a watchdog needs a time of more than 0 seconds, not {seconds!r}")
         self._seconds = seconds
-        self._report = report or _log_held
+        self._report = _log_held if report is None else report
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        #: what was seen at the last look, since when, and whether it has been told
+        self._mark: object = None
+        self._since = 0.0
+        self._told = False
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -158,33 +200,44 @@ class Watchdog:
     ) -> None:
         assert self._thread is not None
         self._stop.set()
-        self._thread.join()
+        self._thread.join(self._seconds + 1)  # not for ever: a report may wait for this very loop
         company.helpers.discard(self._thread)
 
     def _watch(self, loop: Loop) -> None:
-        pause = self._seconds / 4
-        seen: object = None
-        looks = 0
-        while not self._stop.wait(pause):
-            task, frame = _running(loop)
-            mark = None if task is None else (task.number, loop.counters.polls, loop.left, loop.unlooked())
-            looks = looks + 1 if mark is not None and mark == seen else 0
-            seen = mark
-            if looks == 4 and task is not None:
-                stack = traceback.StackSummary.extract(_task_frames(frame))
-                stack.reverse()
-                self._report(task.name, looks * pause, stack)
+        while not self._stop.wait(self._seconds / 4):
+            try:
+                self._look(loop)
+            except Exception:
+                log.exception("the watchdog could not report")
+
+    def _look(self, loop: Loop) -> None:
+        frame = _task_frame(loop)
+        mark = None if frame is None else (loop.counters.polls, loop.left, loop.unlooked())
+        now = time.monotonic()
+        if mark is None or mark != self._mark:
+            self._mark, self._since, self._told = mark, now, False
+        elif not self._told and now - self._since >= self._seconds:
+            self._told = True
+            stack = traceback.StackSummary.extract(_task_frames(frame))
+            stack.reverse()
+            self._report(_running_name(loop), now - self._since, stack)
 
 
-def _running(loop: Loop) -> tuple[Task[Any] | None, FrameType | None]:
-    """The task that *loop* is running right now, and where it stands; ``None`` while the loop itself runs or waits."""
+def _task_frame(loop: Loop) -> FrameType | None:
+    """Where the task stands that *loop* is running right now; ``None`` while the loop itself runs or waits."""
     top = frame = sys._current_frames().get(loop.thread_ident)
     while frame is not None and frame.f_code is not _WORKER_CODE:
         frame = frame.f_back
-    if frame is None:
-        return None, None
-    task = frame.f_locals.get("task")
-    return (task, top) if isinstance(task, Task) and task.loop is loop else (None, None)
+    return None if frame is None else top
+
+
+def _running_name(loop: Loop) -> str:
+    """The name of that task: the one whose greenlet is active and has no frame of its own to show."""
+    for task in loop.tasks():
+        worker = task.worker
+        if worker is not None and bool(worker) and worker.gr_frame is None:
+            return task.name
+    return "?"
 
 
 def _task_frames(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:

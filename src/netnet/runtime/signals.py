@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -125,53 +126,86 @@ class Delivery:
         self.loop.look_again()  # the handler may have struck after the kernel told its events
 
 
+#: signal → who waits for it, and what handled it before the first of them came
+_waiting: dict[int, list[open_signals]] = {}
+_before: dict[int, signal._HANDLER] = {}
+
+
+def _dispatch(number: int, frame: FrameType | None) -> None:
+    for one in tuple(_waiting.get(number, ())):
+        one.note(signal.Signals(number))
+
+
 class open_signals:  # reads like the function that it is used as
     """Signals as something to wait for: ``with open_signals(SIGHUP) as signals: for number in signals: ...``.
 
-    While it is open the signals *numbers* do nothing else. Those that come while nobody waits are kept, each once. In a
-    task of a loop in the main thread; ``UsageError`` elsewhere. Iterating switches tasks, and raises ``Cancelled``; it
-    never ends by itself. See signal(7). Cf. ``trio.open_signal_receiver``.
+    While it is open the signals *numbers* do nothing else. Those that come while nobody waits are kept, each once. Where
+    several are open for one signal, each gets it. In a task of a loop in the main thread; ``UsageError`` elsewhere.
+    Iterating switches tasks, and raises ``Cancelled``; it never ends by itself. ``OSError`` for a signal that cannot be
+    handled. See signal(7). Cf. ``trio.open_signal_receiver``.
     """
 
     def __init__(self, *numbers: int) -> None:
         if not numbers:
             raise ValueError("open_signals() needs a signal to wait for")
-        self._numbers = tuple(signal.Signals(number) for number in numbers)
+        self._numbers = tuple(dict.fromkeys(signal.Signals(number) for number in numbers))
         self._channel: Channel[signal.Signals] = Channel(math.inf)
+        self._kept: set[signal.Signals] = set()
         self._loop: Loop | None = None
-        self._replaced: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
         if threading.get_ident() != threading.main_thread().ident:
             raise UsageError("signals can be waited for in the main thread only; that is how Python delivers them")
         if self._loop is not None:
             raise UsageError("these signals are open already")
-        self._loop = current_worker().loop
-        self._loop.expecting += 1
-        for number in self._numbers:
-            self._replaced[number] = signal.signal(number, self._note)
+        loop = current_worker().loop
+        try:
+            for number in self._numbers:
+                if not _waiting.get(number):
+                    _before[number] = signal.signal(number, _dispatch)
+                _waiting.setdefault(number, []).append(self)
+        except BaseException:
+            self._leave()
+            raise
+        self._loop = loop
+        loop.expecting += 1
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        loop = self._loop
-        if loop is not None:
-            loop.call_from_thread(Call(functools.partial(self._hand_over, signal.Signals(number))))
-
-    def _hand_over(self, number: signal.Signals) -> None:
-        if number not in self._channel.items:
-            self._channel.send_now(number)
+    def note(self, number: signal.Signals) -> None:
+        """It has come; called by the handler."""
+        if self._loop is not None and number not in self._kept:
+            self._kept.add(number)
+            self._loop.call_from_thread(Call(functools.partial(self._channel.send_now, number)))
 
     def __iter__(self) -> Iterator[signal.Signals]:
-        return iter(self._channel)
+        while True:
+            yield self.wait()
 
     def wait(self) -> signal.Signals:
         """The next one. Switches tasks. Raises ``Cancelled``."""
-        return self._channel.receive()
+        number = self._channel.receive()
+        self._kept.discard(number)
+        return number
+
+    def _leave(self) -> None:
+        for number in self._numbers:
+            waiting = _waiting.get(number, [])
+            if self in waiting:
+                waiting.remove(self)
+                if not waiting:
+                    signal.signal(number, _before.pop(number))
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._replaced.items():
-            signal.signal(number, handler)
-        self._replaced.clear()
         if self._loop is not None:
+            self._leave()
             self._loop.expecting -= 1
             self._loop = None
+
+
+def _after_fork() -> None:
+    """Who waits is in the parent; here the signals go on doing nothing else."""
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

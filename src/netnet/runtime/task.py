@@ -17,13 +17,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from greenlet import getcurrent
-
 from netnet.errors import Cancelled, TaskCancelledError, UsageError
 from netnet.runtime.lot import ParkingLot
 from netnet.runtime.scope import Scope, Stretch
 from netnet.runtime.timers import Timer, Timers
-from netnet.runtime.worker import NOWHERE, Worker, current_worker
+from netnet.runtime.worker import NOWHERE, Place, Worker, current_worker
 
 if TYPE_CHECKING:
     from netnet.runtime.loop import Loop
@@ -179,29 +177,33 @@ class Task(Scope, Generic[T]):
             if self.error is None:
                 return "ended"
             return "cancelled" if isinstance(self.error, Cancelled) else f"failed with {self.error!r}"
-        if self._begins is NEVER:
+        begins, worker = self._begins, self.worker  # in the middle of this it may go on, in another OS thread
+        if begins is NEVER:
             return "never to start"
-        if self._begins is not None:
-            return f"to start in {self._begins.when - self.loop.clock.now():.3f} s"
-        if self.worker is None:
+        if begins is not None:
+            return f"to start in {begins.when - self.loop.clock.now():.3f} s"
+        if worker is None:
             return "not started yet"
-        place = self.worker.waiting
-        return (
-            "running" if place is None or self.worker is getcurrent() else f"waiting for {place.describe(self.worker)}"
-        )
+        place = self._place(worker)
+        return "running" if place is None else f"waiting for {place.describe(worker)}"
+
+    @staticmethod
+    def _place(worker: Worker) -> Place | None:
+        """Where *worker* waits; ``None`` for one that runs, or is about to."""
+        return None if worker.gr_frame is None else worker.waiting
 
     @property
     def waiting_for(self) -> str | None:
         """What it waits for, in words; ``None`` while it runs or is about to, and when it has ended."""
         worker = self.worker
-        place = None if worker is None or worker is getcurrent() else worker.waiting
+        place = None if worker is None else self._place(worker)
         return None if worker is None or place is None else place.describe(worker)
 
     @property
     def waiting_seconds(self) -> float | None:
         """For how long it has waited, to a turn of the loop; ``None`` where it does not."""
         worker = self.worker
-        if worker is None or worker is getcurrent() or worker.waiting is None:
+        if worker is None or self._place(worker) is None:
             return None
         return max(0.0, self.loop.clock.now() - worker.since)
 
