@@ -62,7 +62,10 @@ def test_the_commands_exist():
 def test_public_names_of_the_table_exist():
     names = set(re.findall(r"`([a-zA-Z_]+)`", README.split("## What works")[1].split("##")[0]))
     missing = {name for name in names if not hasattr(netnet, name)}
-    assert missing == {"settimeout", "wait_all_parked", "join", "result"}  # of a socket, of netnet.testing, of a task
+    # of a socket, of netnet.testing, of a task, of a loop, of a poll
+    assert missing == {"settimeout", "wait_all_parked", "join", "result", "poll", "start", "stop", "select"} - {
+        *dir(netnet)
+    }
 
 
 def clients() -> set[str]:

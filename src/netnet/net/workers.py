@@ -123,6 +123,7 @@ class Supervisor:
         self._workers: set[_Worker] = set()
         self._stopping = False
         self._stop = Event()
+        self._mask: Iterable[int] = ()
 
     def run(self) -> None:
         """Starts the workers and stays with them. Switches tasks. Raises ``Cancelled``, ``OSError`` of ``listen``."""
@@ -180,18 +181,21 @@ class Supervisor:
         """Forks a worker. Returns in the supervisor only. Raises ``OSError`` where no process can be made."""
         ours, theirs = socketpair()
         _flush()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has its own handlers
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has its own handlers
         try:
             pid = os.fork()
             if pid == 0:
-                ours.close()
-                self._be_worker(slot, theirs, mask)
+                try:
+                    ours.close()
+                    self._be_worker(slot, theirs)
+                finally:  # it must not go on in the supervisor's lines, whatever happens
+                    os._exit(1)
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         worker = _Worker(pid, ours, now())
         self._workers.add(worker)
         try:
@@ -339,14 +343,14 @@ class Supervisor:
 
     # -- in the worker
 
-    def _be_worker(self, slot: _Slot, control: Socket, mask: Iterable[int]) -> None:
-        """What the forked process does, to its end. *mask*: the signals that it may block from then on."""
+    def _be_worker(self, slot: _Slot, control: Socket) -> None:
+        """What the forked process does, to its end."""
         status = 1
         try:
             os.environ.pop("NOTIFY_SOCKET", None)  # it is the supervisor that tells
             for number, handler in _SIGNALS.items():
                 signal.signal(number, handler)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             for worker in self._workers:
                 worker.control.close()
             for other in self._slots:
