@@ -65,6 +65,10 @@ class ThreadWaiter:
         """Wakes the thread."""
         self._door.release()
 
+    def woken(self) -> bool:
+        """Whether somebody has woken the thread, who may be gone by now."""
+        return not self._door.locked()
+
     def sleep(self, seconds: float | None) -> bool:
         """Blocks the thread until it is woken; false when the time is up first."""
         if seconds is None:
@@ -153,7 +157,7 @@ def stay(place: Queue, waiter: Worker | Parked, timeout: float | None = None) ->
     thread = cast(ThreadWaiter, waiter)
     try:
         refuse_to_block()
-        if timeout is None and not others_alive():
+        if timeout is None and not others_alive() and not thread.woken():
             raise UsageError(
                 "this needs a running loop: outside a task, with no other OS thread, nobody could end the wait"
             )
