@@ -908,9 +908,10 @@ def test_signals_are_delivered_while_tasks_switch_straight_to_each_other(count):
     assert (
         in_a_process(
             f"""
-            import os, signal, threading, time, netnet
+            import os, signal, sys, threading, time, netnet
+            sys.setswitchinterval(0.0001)  # threads get their turn slowly beside a busy one
             arrived = threading.Semaphore(0)
-            seen, ends = [], time.monotonic() + 9  # threads get their turn slowly beside a busy one
+            seen, ends = [], time.monotonic() + 3
             def spin():
                 while time.monotonic() < ends:
                     netnet.sleep(0)

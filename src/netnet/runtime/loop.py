@@ -10,8 +10,10 @@ Not here: what a task is (``task``), what a descriptor's flags mean (``descripto
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
+import time
 import traceback
 import weakref
 from collections import deque
@@ -24,7 +26,7 @@ from netnet import poller as pollers
 from netnet.errors import Cancelled, DeadlockError, UsageError
 from netnet.poller.contract import READABLE, UNUSUAL, WRITABLE
 from netnet.runtime.clock import Clock, MonotonicClock
-from netnet.runtime.company import others_alive
+from netnet.runtime.company import YOUNG_SECONDS, others_alive, strangers
 from netnet.runtime.counters import Counters
 from netnet.runtime.descriptor import Descriptor
 from netnet.runtime.instruments import Instruments
@@ -54,6 +56,12 @@ WAIT_SECONDS_MAX: Final = 3600.0
 #: so many are continued before the loop looks for events and timers again (or as many as are ready, if that is more): a
 #: look costs as much as several short steps, and what comes in waits no longer than for one task with all of its budget
 SHARE: Final = 64
+
+#: a busy loop lets other OS threads have the interpreter after so long, for so long. It gives it up in each look for
+#: events, but so shortly that none of them is quick enough; and each such moment has them begin to count anew what they
+#: are prepared to wait (``sys.getswitchinterval``)
+ALONE_SECONDS: Final = 0.005
+YIELD_SECONDS: Final = 0.00005
 
 #: how often a loop whose tasks all wait for each other looks whether there are still other OS threads
 LOOK_AGAIN_SECONDS: Final = 1.0
@@ -124,6 +132,8 @@ class Loop:
         self.counters = Counters()
         #: when the present turn began; the time that is good enough for reports
         self.turned = self.clock.now()
+        #: when it last waited, or let other OS threads have the interpreter
+        self.waited = self.turned
         #: turns are to end with the present one
         self.halted = False
         self.poller = pollers.create(poller)
@@ -385,6 +395,7 @@ class Loop:
         wait = self.poller.wait if self.instruments is None else self.instruments.around(self.poller.wait)
         now, jumps = self.clock.now, self.clock.jumps
         timeout: float | None
+        suspected = False
         while self.alive or self.relays or ready or foreign:
             count = counters.ready = len(ready)
             if count > counters.ready_max:
@@ -408,6 +419,8 @@ class Loop:
             counters.switches += woken
             if signals:
                 self.take_signals()
+            if woken:
+                suspected = False
             done = self.halted or (once and woken > 0)  # then there is nothing to wait for in this turn
             if done or ready or foreign or not (self.alive or self.relays):
                 timeout = 0.0
@@ -420,11 +433,17 @@ class Loop:
                 timeout = None
                 if self.alive == self.parked and not self.outside and not self.relays:
                     if not (self.expecting or others_alive()):
-                        self.deadlocked()
-                        continue
-                    timeout = (
-                        LOOK_AGAIN_SECONDS  # another OS thread, or a signal, may wake one; the thread may also end
-                    )
+                        if ready or foreign:  # the last one has woken somebody, and gone
+                            continue
+                        if suspected or not strangers():
+                            self.deadlocked()
+                            continue
+                        suspected = True
+                        timeout = YOUNG_SECONDS
+                    else:
+                        timeout = (
+                            LOOK_AGAIN_SECONDS  # another thread, or a signal, may wake one; the thread may also end
+                        )
             if self.closed:
                 raise UsageError("this run belongs to the parent process; end the forked child with os._exit")
             try:
@@ -434,6 +453,10 @@ class Loop:
                 continue
             self.turned = now()
             events = len(batch)
+            if self.turned - self.waited >= ALONE_SECONDS and not jumps:
+                if (events or timeout == 0) and _thread._count():
+                    time.sleep(YIELD_SECONDS)
+                self.waited = self.turned
             quiet = self.quiet = not batch
             batch.reverse()
             looked = taken = 0

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from greenlet import GreenletExit, getcurrent
 
 from netnet.errors import UsageError
-from netnet.runtime.company import others_alive
+from netnet.runtime.company import YOUNG_SECONDS, others_alive
 from netnet.runtime.foreign import refuse_to_block
 from netnet.runtime.worker import Worker, running, worker_or_none
 
@@ -64,10 +64,6 @@ class ThreadWaiter:
     def switch(self) -> None:
         """Wakes the thread."""
         self._door.release()
-
-    def woken(self) -> bool:
-        """Whether somebody has woken the thread, who may be gone by now."""
-        return not self._door.locked()
 
     def sleep(self, seconds: float | None) -> bool:
         """Blocks the thread until it is woken; false when the time is up first."""
@@ -157,10 +153,13 @@ def stay(place: Queue, waiter: Worker | Parked, timeout: float | None = None) ->
     thread = cast(ThreadWaiter, waiter)
     try:
         refuse_to_block()
-        if timeout is None and not others_alive() and not thread.woken():
-            raise UsageError(
-                "this needs a running loop: outside a task, with no other OS thread, nobody could end the wait"
-            )
+        if timeout is None and not others_alive():  # one that was just started is not seen yet
+            if thread.sleep(YOUNG_SECONDS):
+                return True
+            if not others_alive():
+                raise UsageError(
+                    "this needs a running loop: outside a task, with no other OS thread, nobody could end the wait"
+                )
         if thread.sleep(timeout):
             return True
         if place.leave(thread):
