@@ -64,9 +64,10 @@ class Channel(Exchange, Generic[T]):
             if self.closed:
                 raise ChannelClosedError(_CLOSED_FOR_SENDING, self)
             items = self.items
-            if not self.takers and len(items) < self.capacity:
+            room = self.capacity - len(items)
+            if room > 0 and not self.takers:
                 items.append(item)
-                if len(items) <= self.capacity:
+                if room > 1 or len(items) <= self.capacity:
                     return
                 items.pop()  # a signal's handler was quicker
             if self.offer(item):

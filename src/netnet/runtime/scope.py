@@ -307,6 +307,11 @@ class Shield(Stretch):
         self.shielded = True
 
 
+_NUMBERS = (float, int)
+#: seconds below which a number needs no further look
+_SURE = 1e9
+
+
 def timeout(seconds: float | None) -> Timeout:
     """Limits the time of the lines in a ``with`` statement.
 
@@ -315,7 +320,9 @@ def timeout(seconds: float | None) -> Timeout:
     ``TimeoutError``. Lines that end in time, or end otherwise, are not disturbed. Raises ``ValueError`` for NaN.
     Cf. ``asyncio.timeout``. Entering and leaving do not switch tasks.
     """
-    return Timeout(None if seconds is None else checked_seconds(seconds), None)
+    if seconds is not None and (type(seconds) not in _NUMBERS or not -_SURE < seconds < _SURE):
+        seconds = checked_seconds(seconds)  # what is not plainly a time
+    return Timeout(seconds, None)
 
 
 def timeout_at(when: float | None) -> Timeout:
