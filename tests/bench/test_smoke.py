@@ -3,14 +3,12 @@ nothing of speed. Peers from PyPI that the tests do not install count as missing
 
 from __future__ import annotations
 
-import inspect
 import math
 import shutil
 import sys
 
 import pytest
 
-import netnet
 from netnet.bench import report
 from netnet.bench.families import FAMILIES, echo, inside, proxy, start, tasks, workers
 from netnet.bench.figures import SMOKE, Figures
@@ -31,7 +29,6 @@ def test_family(name):
     check(name)
 
 
-@pytest.mark.skipif("workers" not in inspect.signature(netnet.serve).parameters, reason="serve takes no workers")
 def test_family_of_workers():
     check("workers")
 
