@@ -17,6 +17,9 @@ from typing import Final
 helpers: set[threading.Thread] = set()
 
 
+#: calls that were handed to a helper which has not begun with them yet
+handed: set[object] = set()
+
 #: a thread that was started so long ago is known to the interpreter
 YOUNG_SECONDS: Final = 0.05
 
@@ -35,6 +38,8 @@ def others_alive() -> bool:
     Asked of the interpreter, since ``threading`` does not know all of them, and remembers some that have ended. One that
     was only just started has no frame yet, but is counted.
     """
+    if handed:
+        return True
     idle = {thread.ident for thread in tuple(helpers) if thread.is_alive()}  # numbers of dead ones are used again
     if any(ident != get_ident() and ident not in idle for ident in sys._current_frames()):
         return True

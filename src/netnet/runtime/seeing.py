@@ -183,7 +183,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         #: what was seen at the last look, since when, and whether it has been told
         self._mark: object = None
-        self._since = 0.0
+        self._since = self._looked = time.monotonic()
         self._told = False
 
     def __enter__(self) -> Self:
@@ -215,8 +215,12 @@ class Watchdog:
         mark = None if frame is None else (loop.counters.polls, loop.left, loop.unlooked())
         now = time.monotonic()
         if mark is None or mark != self._mark:
-            self._mark, self._since, self._told = mark, now, False
-        elif not self._told and now - self._since >= self._seconds:
+            # what holds the interpreter, too, is seen only when it lets go: it has run since the last look, or the turn's
+            # beginning
+            since = now if loop.clock.jumps else max(self._looked, loop.turned)
+            self._mark, self._since, self._told = mark, since, False
+        self._looked = now
+        if mark is not None and not self._told and now - self._since >= self._seconds:
             self._told = True
             stack = traceback.StackSummary.extract(_task_frames(frame))
             stack.reverse()

@@ -61,6 +61,7 @@ class Offload(Generic[T]):
         thread = threading.current_thread()
         working.offload = self
         company.helpers.discard(thread)  # what it calls may wake somebody
+        company.handed.discard(self)
         try:
             self.value = self.context.run(self.function, *self.args)
         except BaseException as error:
@@ -111,6 +112,7 @@ class _Threads:
 
     def submit(self, call: Offload[object]) -> None:
         with self._lock:
+            company.handed.add(call)
             start = self._free <= 0
             if not start:
                 self._free -= 1
@@ -121,6 +123,7 @@ class _Threads:
                 thread.start()
             except RuntimeError as error:
                 company.helpers.discard(thread)
+                company.handed.discard(call)
                 raise ThreadError(f"an OS thread for {call} could not be started: {error}") from error
         self._calls.put(call)
 
@@ -149,6 +152,7 @@ def _after_fork() -> None:
     global _threads
     _threads = _Threads()
     company.helpers.clear()
+    company.handed.clear()
 
 
 if hasattr(os, "register_at_fork"):
