@@ -112,7 +112,6 @@ class _Threads:
 
     def submit(self, call: Offload[object]) -> None:
         with self._lock:
-            company.handed.add(call)
             start = self._free <= 0
             if not start:
                 self._free -= 1
@@ -123,8 +122,8 @@ class _Threads:
                 thread.start()
             except RuntimeError as error:
                 company.helpers.discard(thread)
-                company.handed.discard(call)
                 raise ThreadError(f"an OS thread for {call} could not be started: {error}") from error
+        company.handed.add(call)
         self._calls.put(call)
 
     def _work(self) -> None:
