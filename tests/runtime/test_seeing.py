@@ -30,7 +30,7 @@ from netnet.testing import VirtualClock, wait_all_parked
 from tests.runtime import conftest
 from tests.runtime.test_fork import in_child
 
-PROGRAM_SECONDS_MAX = 5
+PROGRAM_SECONDS_MAX = 30
 
 #: code that holds the interpreter's lock for some 0.4 s: no other thread runs, and no signal handler in Python
 HOLD_THE_LOCK = "__import__('ctypes').PyDLL(None).usleep(400_000)"
