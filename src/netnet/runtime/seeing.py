@@ -139,8 +139,11 @@ def _line(task: Task[Any]) -> str:
 def dump_on_signals(*numbers: int) -> None:
     """Has *numbers* (``SIGUSR1`` and ``SIGQUIT`` by default) write all tasks to standard error, and the program go on.
 
-    What OS threads do is written as well, and at once, by ``faulthandler``: so also where one is wedged in C code; the
-    tasks follow when Python code runs again. In the main thread only; ``UsageError`` elsewhere. See signal(7).
+    That is when Python code runs in the main thread: also in the middle of a loop, a system call or a wait for a lock.
+    ``SIGQUIT`` is for what is wedged in C code, too: what OS threads do is written first, and at once, by
+    ``faulthandler``. That is a last resort, since it reads their frames while they change: CPython may crash in it (one
+    of 40 times, measured with a thread that was just starting). Call this in the main thread; ``UsageError`` elsewhere.
+    See signal(7).
     """
     if threading.get_ident() != threading.main_thread().ident:
         raise UsageError("signals can be set in the main thread only")
@@ -149,7 +152,8 @@ def dump_on_signals(*numbers: int) -> None:
     for number in numbers or (signal.SIGUSR1, signal.SIGQUIT):
         faulthandler.unregister(number)  # else it would not see that the handler below it is another one
         signal.signal(number, _on_signal)
-        faulthandler.register(number, chain=True)
+        if number == signal.SIGQUIT:
+            faulthandler.register(number, chain=True)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
