@@ -958,7 +958,7 @@ def test_outside_a_run(listener):
 
 
 def test_what_cannot_be_taken_is_closed_and_its_permit_comes_back(run, listener):
-    def refuse(conn):
+    def refuse(conn, address):
         raise RuntimeError("no")
 
     def main():

@@ -14,7 +14,7 @@ import math
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 from netnet.errors import ClosedError, UsageError
 from netnet.kernel.address import Address
@@ -129,7 +129,7 @@ class Server:
                 try:
                     with accepting:
                         accept_all(
-                            listener, lambda conn: group.spawn(self._handle, conn), self._permits, self.statistics
+                            listener, lambda conn, _: group.spawn(self._handle, conn), self._permits, self.statistics
                         )
                 except OSError as error:
                     ended = error
@@ -305,13 +305,25 @@ def serve(
                 notify(stopping=True)
 
 
+class Permits(Protocol):
+    """What bounds how many connections there are: a ``Semaphore``, or what is used like one."""
+
+    @property
+    def value(self) -> int: ...
+
+    def acquire(self, blocking: bool = True) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 def accept_all(
     listener: Socket,
-    take: Callable[[Socket], object],
-    permits: Semaphore | None,
+    take: Callable[[Socket, Any], object],
+    permits: Permits | None,
     statistics: ServerStatistics | None = None,
 ) -> None:
-    """Accepts for ever: waits until a permit is free, accepts, takes the permit, hands the connection to *take*.
+    """Accepts for ever: waits until a permit is free, accepts, takes the permit, hands the connection to *take*, with
+    the peer's address as ``accept`` tells it.
 
     Waiting for a connection holds no permit, so that several listeners can share them. Errors that pass are waited out.
     Where there is no limit, and so nothing but accepting to be done, a connection wakes one only of the loops and
@@ -327,17 +339,16 @@ def accept_all(
 
 
 def _accept_all(
-    listener: Socket, take: Callable[[Socket], object], permits: Semaphore | None, told: ServerStatistics
+    listener: Socket, take: Callable[[Socket, Any], object], permits: Permits | None, told: ServerStatistics
 ) -> None:
     silent_until = -math.inf
     while True:
-        if permits is not None:
-            if not permits.value:
-                told.full += 1
-            with permits:
-                pass
+        if permits is not None and not permits.value:
+            told.full += 1
+            permits.acquire()
+            permits.release()
         try:
-            conn, _ = listener.accept()
+            conn, address = listener.accept()
         except OSError as error:
             pause = _PASSING.get(error.errno or 0)
             if pause is None:
@@ -351,11 +362,11 @@ def _accept_all(
                 sleep(pause)
             continue
         try:
-            if permits is not None:
+            if permits is not None and not permits.acquire(blocking=False):
                 with shield():  # another listener was quicker: this connection still is ours to serve
                     permits.acquire()
             try:
-                take(conn)
+                take(conn, address)
             except BaseException:
                 if permits is not None:
                     permits.release()
@@ -366,4 +377,4 @@ def _accept_all(
         told.accepted += 1
 
 
-__all__ = ["Server", "ServerStatistics", "accept_all", "serve"]
+__all__ = ["Permits", "Server", "ServerStatistics", "accept_all", "serve"]

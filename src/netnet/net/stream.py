@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from netnet.kernel.address import Address, InetAddress, IPv4Address, IPv6Address, UnixAddress, parse_address
@@ -17,26 +18,42 @@ from netnet.net.sockets import Socket
 BACKLOG: Final = 4096
 
 
-def connect(address: str | tuple[object, ...] | Address, *, source: str | None = None) -> Socket:
+def connect(
+    address: str | tuple[object, ...] | Address,
+    *,
+    source: str | None = None,
+    prepare: Callable[[Socket], object] | None = None,
+) -> Socket:
     """Connects to *address* and returns the socket, with ``TCP_NODELAY`` set where it is TCP.
 
     *address* is ``"host:port"``, ``"[ipv6]:port"``, ``"unix:/path"``, or a tuple. The addresses of a name are raced as
     RFC 8305 has it: the next attempt starts when one has failed, or after a quarter of a second; the first that
-    succeeds wins. *source* is the local IP address to connect from. Limit the time with ``netnet.timeout``; each
-    attempt gets its share. Switches tasks; outside a loop it blocks. Raises ``OSError`` (of the class of the first
+    succeeds wins. *source* is the local IP address to connect from; *prepare* is called with each new socket before it
+    connects, to set options. Limit the time with ``netnet.timeout``; each attempt gets its share. Switches tasks; outside a loop it blocks. Raises ``OSError`` (of the class of the first
     failure; all are told in the message, and are in its attribute ``failures``), ``socket.gaierror`` for an unknown
     name, ``AddressError``, ``Cancelled``.
     """
     target = parse_address(address)
     if isinstance(target, UnixAddress):
-        return _connect_unix(target)
+        return _connect_unix(target, prepare)
     try:
         candidates = _exact(target) or resolve(target.host or "localhost", target.port)
     except socket.gaierror as error:
         raise _named(error, f"connect to {target}") from None
+    return connect_any(candidates, target=target, source=source, prepare=prepare)
+
+
+def connect_any(
+    candidates: Sequence[Resolved],
+    *,
+    target: object = None,
+    source: str | None = None,
+    prepare: Callable[[Socket], object] | None = None,
+) -> Socket:
+    """As ``connect``, to a target whose addresses are known already; *target* is what errors call it."""
     if len(candidates) > 1:
         candidates = interleaved(candidates)
-    return dial(candidates, lambda candidate: _connect_one(candidate, source), target=target)
+    return dial(candidates, lambda candidate: _connect_one(candidate, source, prepare), target=target)
 
 
 def _exact(target: InetAddress) -> list[Resolved]:
@@ -60,8 +77,10 @@ class _SettingUp:
             self.sock.close()
 
 
-def _connect_one(candidate: Resolved, source: str | None) -> Socket:
+def _connect_one(candidate: Resolved, source: str | None, prepare: Callable[[Socket], object] | None) -> Socket:
     with _SettingUp(candidate.family) as sock:
+        if prepare is not None:
+            prepare(sock)
         if source is not None:
             sock.bind((source, 0))
         sock.connect(candidate.sockaddr)
@@ -72,9 +91,11 @@ def _connect_one(candidate: Resolved, source: str | None) -> Socket:
     return sock
 
 
-def _connect_unix(target: UnixAddress) -> Socket:
+def _connect_unix(target: UnixAddress, prepare: Callable[[Socket], object] | None) -> Socket:
     try:
         with _SettingUp(socket.AF_UNIX) as sock:
+            if prepare is not None:
+                prepare(sock)
             sock.connect(target)
     except OSError as error:
         raise failed(target, [(None, error)]) from None
@@ -152,4 +173,4 @@ def _is_bound(path: str) -> bool:
         return False
 
 
-__all__ = ["BACKLOG", "connect", "listen"]
+__all__ = ["BACKLOG", "connect", "connect_any", "listen"]

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from netnet.kernel.address import UnixAddress, parse_address
+from netnet.kernel.address import Address, UnixAddress, parse_address
 from netnet.net.sockets import Socket, socketpair
 from netnet.net.stream import listen
 from netnet.net.systemd import notify
@@ -67,6 +67,7 @@ _SIGNALS: Final[dict[int, Any]] = {signal.SIGINT: _pass, signal.SIGHUP: _pass, s
 
 _READY: Final = b"r"
 _DRAIN: Final = b"d"
+_RETIRE: Final = b"q"
 _STOP: Final = b"s"
 
 
@@ -78,6 +79,49 @@ class Serving(Protocol):
     def begin_draining(self, seconds: float | None = None) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be served, by how many workers, and how long SIGTERM waits for connections."""
+
+    sources: Sequence[Source]
+    workers: int
+    drain_seconds: float
+
+
+class Crew:
+    """Where workers come from, and where they go. A subclass adds what its workers need; this one adds nothing.
+
+    *new_server* makes the server, in the worker.
+    """
+
+    #: so long a worker that was replaced may wait for its connections; ``None``: as long as at SIGTERM
+    replaced_seconds: float | None = None
+
+    def __init__(self, new_server: Callable[[], Serving]) -> None:
+        self._make_server = new_server
+
+    def plan(self) -> Plan | None:
+        """At SIGHUP, in the supervisor: what is to be served from now on; ``None``: the same. May switch tasks.
+
+        Raises an ``Exception`` where nothing is to change, and no worker to be replaced.
+        """
+        return None
+
+    def hire(self, number: int) -> object:
+        """Before worker *number* is forked, in the supervisor. Returns what the other calls get for it.
+
+        Raises ``OSError`` when there can be no further worker now.
+        """
+        return None
+
+    def new_server(self, ticket: Any) -> Serving:
+        """In the worker's run: the server."""
+        return self._make_server()
+
+    def dismiss(self, ticket: Any) -> None:
+        """After the worker's end, in the supervisor. Once for each ``hire``, and must not wait."""
+
+
 @dataclass(eq=False)
 class _Worker:
     """One process."""
@@ -85,6 +129,7 @@ class _Worker:
     pid: int
     control: Socket
     began: float
+    ticket: object = None
     ready: Event = field(default_factory=Event)
     ended: Event = field(default_factory=Event)
     #: it was told to end, so its end is no crash
@@ -100,6 +145,7 @@ class _Slot:
     listeners: list[Socket]
     worker: _Worker | None = None
     crashes: int = 0  #: in a row, each soon after its start
+    gone: bool = False  #: there are fewer slots now
 
     def next_pause(self) -> float:
         """It has crashed once more: how long to wait before the next start."""
@@ -111,19 +157,24 @@ class Supervisor:
     """Keeps *workers* processes that serve *sources*, until it is cancelled or SIGTERM has drained them."""
 
     def __init__(
-        self, sources: Sequence[Source], new_server: Callable[[], Serving], workers: int, drain_seconds: float
+        self,
+        sources: Sequence[Source],
+        crew: Crew | Callable[[], Serving],
+        workers: int,
+        drain_seconds: float,
     ) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise ValueError(f"workers must be a whole number from 1 on, not {workers!r}")
-        self._sources = sources
-        self._new_server = new_server
-        self._count = workers
-        self._drain_seconds = drain_seconds
+        self._plan = Plan(sources, workers, drain_seconds)
+        self._crew = crew if isinstance(crew, Crew) else Crew(crew)
         self._slots: list[_Slot] = []
+        #: the sockets that were opened here, by address: one for each worker, or one for all
+        self._listeners: dict[Address, list[Socket]] = {}
         self._workers: set[_Worker] = set()
         self._stopping = False
         self._stop = Event()
         self._mask: Iterable[int] = ()
+        self._ticket: object = None
 
     def run(self) -> None:
         """Starts the workers and stays with them. Switches tasks. Raises ``Cancelled``, ``OSError`` of ``listen``."""
@@ -131,7 +182,8 @@ class Supervisor:
         loop.drains[self] = self._drain
         try:
             with contextlib.ExitStack() as opened:
-                self._open(opened)
+                opened.callback(self._close_all)
+                self._slots = [_Slot(number, own) for number, own in enumerate(self._open(self._plan))]
                 with TaskGroup() as helpers:
                     if threading.get_ident() == threading.main_thread().ident:
                         hangups = opened.enter_context(open_signals(signal.SIGHUP))  # before the first worker is there
@@ -146,28 +198,53 @@ class Supervisor:
             if not self._stopping:
                 notify(stopping=True)
 
-    def _open(self, opened: contextlib.ExitStack) -> None:
-        """Makes the listeners of each slot. They are closed when the supervisor ends."""
-        self._slots = [_Slot(number, []) for number in range(self._count)]
-        for source in self._sources:
+    def _open(self, plan: Plan) -> list[list[Socket]]:
+        """The listeners of each worker; those that are open already are used again. Raises ``OSError``."""
+        wanted: list[list[Socket]] = [[] for _ in range(plan.workers)]
+        for source in plan.sources:
             if isinstance(source, Socket):
-                for slot in self._slots:
-                    slot.listeners.append(source)
-                continue
-            address = parse_address(source)
-            first = opened.enter_context(listen(address, reuse_port=self._count > 1))
-            for slot in self._slots:
-                if slot.number == 0 or isinstance(address, UnixAddress):
-                    slot.listeners.append(first)
-                else:
-                    same: Any = replace(cast(Any, address), port=first.getsockname()[1])
-                    slot.listeners.append(opened.enter_context(listen(same, reuse_port=True)))
+                shared = [source]
+            else:
+                address = parse_address(source)
+                shared = self._listeners.setdefault(address, [])
+                self._listen(address, shared, plan.workers)
+            for number, listeners in enumerate(wanted):
+                listeners.append(shared[min(number, len(shared) - 1)])
+        return wanted
+
+    def _listen(self, address: Address, opened: list[Socket], count: int) -> None:
+        """One socket for each worker, of the same port; one for all where the kind knows no ``SO_REUSEPORT``."""
+        if not opened:
+            opened.append(listen(address, reuse_port=not isinstance(address, UnixAddress)))
+        while len(opened) < count and not isinstance(address, UnixAddress):
+            same: Any = replace(cast(Any, address), port=opened[0].getsockname()[1])
+            opened.append(listen(same, reuse_port=True))
+
+    def _all_listeners(self) -> set[Socket]:
+        of_slots = {listener for slot in self._slots for listener in slot.listeners}
+        return of_slots.union(*self._listeners.values())
+
+    def _close_all(self) -> None:
+        self._slots = []
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        """Closes what no slot listens on any more."""
+        used = {listener for slot in self._slots for listener in slot.listeners}
+        for address, opened in tuple(self._listeners.items()):
+            kept = [listener for listener in opened if listener in used]
+            for listener in opened:
+                if listener not in used:
+                    listener.close()
+            self._listeners[address] = kept
+            if not kept:
+                del self._listeners[address]
 
     # -- the life of a worker, seen from the supervisor
 
     def _fill(self, slot: _Slot) -> None:
         """Starts a worker in an empty slot; where no process can be made, tries again."""
-        while not self._stopping:
+        while not (self._stopping or slot.gone):
             try:
                 slot.worker = self._start(slot)
             except OSError as error:
@@ -179,6 +256,14 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> _Worker:
         """Forks a worker. Returns in the supervisor only. Raises ``OSError`` where no process can be made."""
+        ticket = self._crew.hire(slot.number)
+        try:
+            return self._fork(slot, ticket)
+        except OSError:  # any other error comes when somebody attends to it, or is the end
+            self._crew.dismiss(ticket)
+            raise
+
+    def _fork(self, slot: _Slot, ticket: object) -> _Worker:
         ours, theirs = socketpair()
         _flush()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has its own handlers
@@ -187,6 +272,7 @@ class Supervisor:
             if pid == 0:
                 try:
                     ours.close()
+                    self._ticket = ticket
                     self._be_worker(slot, theirs)
                 finally:  # it must not go on in the supervisor's lines, whatever happens
                     os._exit(1)
@@ -196,7 +282,7 @@ class Supervisor:
         finally:
             theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        worker = _Worker(pid, ours, now())
+        worker = _Worker(pid, ours, now(), ticket)
         self._workers.add(worker)
         try:
             self._group.spawn(self._attend, slot, worker, name=f"netnet supervisor: process {pid}")
@@ -205,6 +291,7 @@ class Supervisor:
                 self._end_now(worker)
             self._workers.discard(worker)
             worker.control.close()
+            self._crew.dismiss(ticket)
             raise
         log.info("worker %d started as process %d", slot.number, pid)
         return worker
@@ -220,6 +307,7 @@ class Supervisor:
             raise
         finally:
             hearing.cancel()
+            self._crew.dismiss(worker.ticket)
             self._workers.discard(worker)
             worker.ended.set()
             worker.control.close()
@@ -253,7 +341,7 @@ class Supervisor:
         )
         if pause:
             self._stop.wait(pause)
-        if slot.worker is worker:
+        if slot.worker is worker and not slot.gone:
             self._fill(slot)
 
     def _tell(self, worker: _Worker, command: bytes) -> None:
@@ -263,12 +351,19 @@ class Supervisor:
             return
         with contextlib.suppress(OSError):
             socket.socket.send(worker.control, command, socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0))
-        seconds = GRACE_SECONDS + (self._drain_seconds if command == _DRAIN else 0)
+        seconds = GRACE_SECONDS + self._drain_seconds_of(command)
         if worker.killer is not None:
             worker.killer.cancel()
         if seconds < math.inf:
             loop = self._loop
             worker.killer = loop.timers.add(loop.clock.now() + seconds, lambda: _kill(worker.pid))
+
+    def _drain_seconds_of(self, command: bytes) -> float:
+        """How long a worker that is told *command* waits for its connections."""
+        if command == _STOP:
+            return 0.0
+        replaced = self._crew.replaced_seconds if command == _RETIRE else None
+        return self._plan.drain_seconds if replaced is None else replaced
 
     def _end_now(self, worker: _Worker) -> None:
         """Ends a worker without draining; its handlers may still clean up."""
@@ -286,16 +381,15 @@ class Supervisor:
         self._stopping = True
         self._stop.set()
         notify(stopping=True)
-        for slot in self._slots:
-            for listener in slot.listeners:
-                listener.close()
+        for listener in self._all_listeners():
+            listener.close()
         for worker in tuple(self._workers):
             self._tell(worker, _DRAIN)
 
     def _announce(self) -> None:
         """Tells systemd when all workers are ready."""
-        for slot in self._slots:
-            while slot.worker is None or not slot.worker.ready.is_set():
+        for slot in tuple(self._slots):
+            while not slot.gone and (slot.worker is None or not slot.worker.ready.is_set()):
                 if slot.worker is None or slot.worker.ended.is_set():
                     sleep(PAUSE_SECONDS)
                 else:
@@ -306,12 +400,39 @@ class Supervisor:
         for _ in hangups:
             if not self._stopping:
                 notify(reloading=True)
-                self._replace_all()
+                if self._change_plan():
+                    try:
+                        self._replace_all()
+                    finally:
+                        self._close_unused()
                 notify(ready=True)
+
+    def _change_plan(self) -> bool:
+        """Asks the crew what is to be served from now on. False: it is to stay as it is, workers included."""
+        try:
+            plan = self._crew.plan()
+            if plan is None:
+                return True
+            listeners = self._open(plan)
+        except Exception as error:
+            log.error("nothing was changed: %s", error)
+            self._close_unused()  # what was opened before it failed
+            return False
+        self._plan = plan
+        for slot in self._slots[plan.workers :]:
+            slot.gone = True
+            if slot.worker is not None:
+                self._tell(slot.worker, _RETIRE)
+        del self._slots[plan.workers :]
+        for slot in self._slots:
+            slot.listeners = listeners[slot.number]
+        for number in range(len(self._slots), plan.workers):
+            self._slots.append(_Slot(number, listeners[number]))
+        return True
 
     def _replace_all(self) -> None:
         """Replaces the workers one by one: the successor is ready before the old one is told to drain."""
-        for slot in self._slots:
+        for slot in tuple(self._slots):
             old = slot.worker
             try:
                 new = self._start(slot)
@@ -330,7 +451,7 @@ class Supervisor:
             slot.worker = new
             slot.crashes = 0
             if old is not None:
-                self._tell(old, _DRAIN)
+                self._tell(old, _RETIRE)
 
     def _is_ready(self, worker: _Worker) -> bool:
         """Waits until it is ready, or has ended, or the time is up."""
@@ -353,10 +474,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             for worker in self._workers:
                 worker.control.close()
-            for other in self._slots:
-                for listener in other.listeners:
-                    if listener not in slot.listeners:
-                        listener.close()
+            for listener in self._all_listeners():
+                if listener not in slot.listeners:
+                    listener.close()
             poller = self._loop.poller.name
             run(
                 self._serve,
@@ -375,7 +495,7 @@ class Supervisor:
             os._exit(status)
 
     def _serve(self, listeners: Sequence[Socket], control: Socket) -> None:
-        server = self._new_server()
+        server = self._crew.new_server(self._ticket)
 
         def obey() -> None:
             command = _DRAIN
@@ -383,7 +503,7 @@ class Supervisor:
                 command = b""
                 with contextlib.suppress(OSError):
                     command = control.recv(1)
-                server.begin_draining(0 if command == _STOP else self._drain_seconds)
+                server.begin_draining(self._drain_seconds_of(command))
 
         obedience = spawn(obey, name="netnet worker: its supervisor")
         control.sendall(_READY)
