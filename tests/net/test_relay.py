@@ -23,7 +23,8 @@ import pytest
 import netnet
 from netnet.kernel import transfer
 from netnet.kernel.transfer import SPLICE, pipes
-from netnet.net import relay as module
+from netnet.net import relay_direction as module
+from netnet.net.relay import LINGER_SECONDS
 from netnet.runtime.loop import running
 from netnet.testing import VirtualClock, wait_all_parked
 
@@ -337,7 +338,7 @@ def test_without_a_limit_silence_is_fine(backend, run):
 
 
 def test_the_default_linger():
-    assert module.LINGER_SECONDS == 30.0
+    assert LINGER_SECONDS == 30.0
 
 
 @pytest.mark.parametrize("side", ["a", "b"])
@@ -1061,7 +1062,7 @@ def test_an_error_in_the_callback_is_logged_and_hurts_nobody(backend, run, caplo
 def test_a_bug_in_a_direction_ends_its_relay_only(run, monkeypatch, caplog):
     def main():
         with Rig() as broken, Rig() as sound:
-            monkeypatch.setattr(module._Direction, "_copy_all", lambda self: 1 / 0)
+            monkeypatch.setattr(module.Direction, "_copy_all", lambda self: 1 / 0)
             broken.a.sendall(b"x")
             assert broken.wait().reason == "internal error"
             monkeypatch.undo()
