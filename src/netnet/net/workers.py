@@ -107,12 +107,18 @@ class Crew:
         """
         return None
 
+    def adopt(self) -> None:
+        """In the supervisor: the sockets of the plan are open, and workers will be started by it. Must not fail."""
+
     def hire(self, number: int) -> object:
         """Before worker *number* is forked, in the supervisor. Returns what the other calls get for it.
 
         Raises ``OSError`` when there can be no further worker now.
         """
         return None
+
+    def started(self, ticket: Any, pid: int) -> None:
+        """In the supervisor: the worker is process *pid*. Must not fail."""
 
     def new_server(self, ticket: Any) -> Serving:
         """In the worker's run: the server."""
@@ -176,17 +182,23 @@ class Supervisor:
         self._mask: Iterable[int] = ()
         self._ticket: object = None
 
-    def run(self) -> None:
-        """Starts the workers and stays with them. Switches tasks. Raises ``Cancelled``, ``OSError`` of ``listen``."""
+    def run(self, opened: Callable[[Sequence[Socket]], object] | None = None) -> None:
+        """Starts the workers and stays with them. Switches tasks. Raises ``Cancelled``, ``OSError`` of ``listen``.
+
+        *opened* is called when all is open, with a listener of each source, before the first worker starts.
+        """
         loop = self._loop = current_worker().loop
         loop.drains[self] = self._drain
         try:
-            with contextlib.ExitStack() as opened:
-                opened.callback(self._close_all)
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._close_all)
                 self._slots = [_Slot(number, own) for number, own in enumerate(self._open(self._plan))]
+                self._crew.adopt()
+                if opened is not None:
+                    opened(self._slots[0].listeners)
                 with TaskGroup() as helpers:
                     if threading.get_ident() == threading.main_thread().ident:
-                        hangups = opened.enter_context(open_signals(signal.SIGHUP))  # before the first worker is there
+                        hangups = stack.enter_context(open_signals(signal.SIGHUP))  # before the first worker is there
                         helpers.spawn(self._replace_on, hangups, name="netnet supervisor: SIGHUP")
                     helpers.spawn(self._announce, name="netnet supervisor: ready")
                     with TaskGroup() as self._group:
@@ -283,6 +295,7 @@ class Supervisor:
             theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         worker = _Worker(pid, ours, now(), ticket)
+        self._crew.started(ticket, pid)
         self._workers.add(worker)
         try:
             self._group.spawn(self._attend, slot, worker, name=f"netnet supervisor: process {pid}")
@@ -419,6 +432,7 @@ class Supervisor:
             self._close_unused()  # what was opened before it failed
             return False
         self._plan = plan
+        self._crew.adopt()
         for slot in self._slots[plan.workers :]:
             slot.gone = True
             if slot.worker is not None:
