@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 import netnet
-from netnet.socks import Server
+from netnet.socks import Limits, Server, Settings
 from tests.socks.wire import request
 
 
@@ -18,7 +18,9 @@ class Proxy:
         self.address = listener.getsockname()
         self.sessions = []
         self._news = netnet.Event()
-        self.server = Server(report=self._take, **options)
+        limits = options.pop("limits", Limits())
+        settings = options.pop("settings", Settings(limits))
+        self.server = Server(settings, report=self._take, **options)
 
     def _take(self, session):
         self.sessions.append(session)

@@ -17,8 +17,8 @@ import pytest
 
 import netnet
 from netnet.runtime.loop import running
-from netnet.socks import Command, Limits, Request, Server, Session
-from netnet.socks.protocol import REQUEST_BYTES_MAX
+from netnet.socks import Command, Ending, Limits, Request, Server, Session
+from netnet.socks.socks4 import REQUEST_BYTES_MAX
 from netnet.testing import VirtualClock, wait_all_parked
 from tests.socks.conftest import echoing
 from tests.socks.wire import GRANTED, REFUSAL, request
@@ -85,7 +85,7 @@ def test_connect(backend, run, proxy, fields):
                     netnet.spawn(client.sendall, data)
                     assert exactly(client, len(data)) == data
             session = p.ended()
-            assert (session.sent, session.received, session.outcome) == (300_005, 300_005, "closed")
+            assert (session.sent, session.received, session.ending) == (300_005, 300_005, Ending.CLOSED)
 
     run(main)
 
@@ -269,7 +269,7 @@ def test_a_refused_target(backend, run, proxy, refusing):
         with proxy() as p, p.to(refusing) as client:
             assert_refused(client)
             session = p.ended()
-            assert "refused" in session.outcome.lower()
+            assert session.ending is Ending.REFUSED
             assert (session.sent, session.received) == (0, 0)
 
     run(main)
@@ -306,8 +306,8 @@ def test_every_way_a_connection_fails_is_a_refusal(run, proxy, error):
         with proxy(dial=dial) as p, p.client(request("10.0.0.1", 80)) as client:
             assert_refused(client)
             session = p.ended()
-            assert session.outcome == (getattr(error, "strerror", None) or str(error))
-            assert session.request == Request(Command.CONNECT, "10.0.0.1", 80, b"", False)
+            assert session.detail == (getattr(error, "strerror", None) or str(error))
+            assert session.request == Request(Command.CONNECT, "10.0.0.1", 80, b"\x0a\0\0\1")
 
     run(main)
 
@@ -349,7 +349,7 @@ def test_garbage_gets_the_refusal_and_a_close(backend, run, proxy, name):
             with p.client(GARBAGE[name]) as client:
                 assert_refused(client)
             session = p.ended()
-            assert session.outcome.startswith("bad request: ")
+            assert session.ending in (Ending.BAD_REQUEST, Ending.UNSUPPORTED)
             assert session.line(0).isprintable()
             assert session.request is None
             with p.to(target) as client:  # and the server goes on
@@ -394,7 +394,7 @@ def test_a_client_that_leaves_before_its_request(backend, run, proxy, sent, way,
             wait_all_parked()
             way(client)
             session = p.ended()
-            assert word in session.outcome
+            assert word in f"{session.ending}: {session.detail}"
             assert session.request is None
 
     run(main)
@@ -719,7 +719,7 @@ def test_a_connection_that_stands_in_the_moment_of_the_stop_does_not_hold_the_ru
 
 LINES = [
     (
-        Session("127.0.0.1:5000", 10.0, Request(Command.CONNECT, "10.0.0.1", 80, b"", False), "closed", 12, 3400),
+        Session("127.0.0.1:5000", 10.0, Request(Command.CONNECT, "10.0.0.1", 80, b"\x0a\0\0\1"), "closed", 12, 3400),
         "127.0.0.1:5000 -> 10.0.0.1:80 12/3400 bytes 2.500 s closed",
     ),
     (
@@ -817,7 +817,7 @@ def test_three_hundred_at_once(backend, run, proxy, limited_descriptors):
                 assert client.recv(1) == b""
                 client.close()
             p.ended(count)
-            assert {(session.sent, session.received, session.outcome) for session in p.sessions} == {(6, 6, "closed")}
+            assert {(session.sent, session.received, session.ending) for session in p.sessions} == {(6, 6, Ending.CLOSED)}
             assert not running.loop.relays
 
     run(main)
@@ -831,7 +831,7 @@ def test_a_name_that_can_be_none_is_refused(run, proxy, host, caplog):
             with client:
                 assert client.recv(100)[:2] == b"\0\x5b"
             session = p.ended()
-            assert session.outcome
+            assert session.ending
             assert str(session.line(0.0))
 
     run(main)

@@ -1,193 +1,465 @@
-"""The SOCKS proxy: handshake in a task, then a relay without one.
+"""The proxy: a task for each client until its connection stands, then a relay without one.
 
-Each client has a task of its own for the handshake, so a slow or hostile one delays nobody. The reply goes out when the
-connection to the target stands, or has failed. Bad input gets the protocol's refusal and a close; the server goes on.
-One line in the log for each connection, when it has ended. What the protocol is, is in ``protocol``.
+Each client has a task of its own for the handshake, so a slow or hostile one delays nobody. What is said to it is in
+``reception``, where its request leads to in ``targets``, datagrams in ``associate``, the other direction in ``bind``;
+limits that several processes share are in ``ledger``. The reply goes out when what it promises stands, or has failed.
+Bad input gets the protocol's refusal and a close; the server goes on. One report for each connection, when it has ended.
+
+To *drain* is to take no more connections and to let those that there are come to their end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
-from netnet.errors import Cancelled, ProtocolError
+from netnet.errors import Cancelled, UsageError
+from netnet.kernel.address import SocketAddress, UnixAddress, from_sockaddr
+from netnet.net.hosts import is_loopback
 from netnet.net.relay import RelayResult, start_relay
-from netnet.net.serving import accept_all
+from netnet.net.resolve import Resolved
+from netnet.net.serving import ServerStatistics, accept_all
 from netnet.net.sockets import Socket
-from netnet.net.stream import connect
-from netnet.runtime.api import now
+from netnet.net.systemd import notify
+from netnet.net.throttle import Throttle, TokenBucket
+from netnet.runtime.api import now, sleep
+from netnet.runtime.clock import checked_seconds
 from netnet.runtime.group import TaskGroup
-from netnet.runtime.scope import timeout
-from netnet.runtime.sync import Semaphore
-from netnet.socks.limits import Limits
-from netnet.socks.protocol import REQUEST_BYTES_MAX, Command, Reply, Request, Socks4Server
+from netnet.runtime.scope import CancelScope, timeout
+from netnet.runtime.sync import Event
+from netnet.runtime.timers import Timer
+from netnet.runtime.worker import current_worker, running
+from netnet.socks.admission import Admission, Visit
+from netnet.socks.associate import Association, AssociationResult
+from netnet.socks.bind import Binding, ClientLeftError, WrongPeerError
+from netnet.socks.ledger import Ledger
+from netnet.socks.reception import Reception, RefusedError
+from netnet.socks.requests import Command, Outcome, Request
+from netnet.socks.rules import Route
+from netnet.socks.session import ENDING_OF_RELAY, Ending, Session
+from netnet.socks.settings import Entrance, Settings
+from netnet.socks.socks5 import Login
+from netnet.socks.targets import Asker, Dial, Targets, UnreachedError, as_address, packed_of, unreached
 
 log = logging.getLogger("netnet.socks")
 
+#: how much of what a refused client sent is read away, so that the close is no reset, which could overtake the answer
+FAREWELL_BYTES: Final = 65536
 
-@dataclass(slots=True)
-class Session:
-    """What there is to tell of one connection when it has ended."""
-
-    client: str
-    began: float
-    request: Request | None = None
-    outcome: str = ""
-    sent: int = 0
-    received: int = 0
-
-    def line(self, ended: float) -> str:
-        """The log line: who, where, bytes to the target and from it, seconds, how it ended."""
-        request = self.request
-        target = "-" if request is None else _told(request.host, request.port)
-        return f"{self.client} -> {target} {self.sent}/{self.received} bytes {ended - self.began:.3f} s {self.outcome}"
+Verify = Callable[[str, str], bool]
 
 
 class Server:
-    """A SOCKS4/4a proxy on any number of listeners.
+    """A proxy for SOCKS4, 4a, 5 and HTTP on any number of listeners.
 
-    *limits*: see ``Limits``. *report* gets each ``Session`` when it has ended; by default its line is logged to the
-    logger ``netnet.socks``. It runs in the loop and must not wait. *dial* connects to a target; by default
-    ``netnet.connect``.
+    *settings*: limits, users, rules; they do not change while it runs. *entrances*: how the clients of each listener
+    are treated, in the order of the listeners; needed for those that are not on loopback or UNIX. *verify* says
+    whether a user's password is right; it may switch tasks. *report* gets each ``Session`` when it has ended; by
+    default its line is logged to the logger ``netnet.socks``. It runs in the loop and must not wait. *ledger* holds
+    the counts that are limited; several processes share one, and *places* is how many connections this one can have at
+    most. *dial* connects to targets in place of ``connect``. *drain_seconds*: as of ``net.serving.Server``.
     """
 
     def __init__(
         self,
+        settings: Settings = Settings(),
         *,
-        limits: Limits = Limits(),
+        entrances: Sequence[Entrance] = (),
+        verify: Verify | None = None,
         report: Callable[[Session], object] | None = None,
-        dial: Callable[[tuple[object, ...]], Socket] = connect,
+        ledger: Ledger | None = None,
+        dial: Dial | None = None,
+        drain_seconds: float = 0.0,
+        places: int | None = None,
     ) -> None:
-        self.limits = limits
-        self.active = 0  #: connections that have not ended
+        self.settings = settings
+        self.entrances = entrances
+        self.sessions: set[Session] = set()  #: those that have not ended
+        self.statistics = ServerStatistics()
+        self.drain_seconds = checked_seconds(drain_seconds)
+        self.admission = Admission(settings, ledger, places)
+        self._limits = settings.limits
+        self._verify = verify
         self._report = report or (lambda session: log.info(session.line(now())))
-        self._dial = dial
-        self._permits = Semaphore(limits.connections) if limits.connections is not None else None
+        self._targets = Targets(settings.rules, dial)
+        self._accepting: set[CancelScope] = set()
+        self._group: TaskGroup | None = None
+        self._empty = Event()
+        self._deadline: float | None = None
+        self._timer: Timer | None = None
+        self._idle_seconds = self._limits.idle_seconds
+
+    @property
+    def active(self) -> int:
+        """How many connections have not ended."""
+        return len(self.sessions)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more connections."""
+        return self._deadline is not None
+
+    # -- serving
 
     def serve(self, *listeners: Socket) -> None:
-        """Serves clients on *listeners* until cancelled. Switches tasks. Relays under way end with the run."""
-        with TaskGroup() as group:
-            for listener in listeners:
-                group.spawn(accept_all, listener, lambda conn: group.spawn(self.handle, conn), self._permits)
+        """``serve_all`` for *listeners*."""
+        self.serve_all(listeners)
+
+    def serve_all(self, listeners: Sequence[Socket]) -> None:
+        """Serves clients on *listeners* until cancelled, or drained: then the listeners are closed.
+
+        Switches tasks. Relays under way end with the run. Raises ``UsageError`` for a public listener without an
+        entrance, ``Cancelled``, and ``OSError`` of a listener.
+        """
+        entrances = [self._entrance(number, listener) for number, listener in enumerate(listeners)]
+        loop = current_worker().loop
+        if self.drain_seconds > 0:
+            loop.drains[self] = self.begin_draining
+        try:
+            with TaskGroup() as self._group:
+                accepting = CancelScope()
+                self._accepting.add(accepting)
+                if self.draining:  # it was told before it began
+                    accepting.cancel()
+                with accepting, TaskGroup() as acceptors:
+                    for listener, entrance in zip(listeners, entrances, strict=True):
+                        acceptors.spawn(self._accept, listener, entrance, name=f"proxy listener {entrance.name}")
+                for listener in listeners:
+                    listener.close()
+                while self.sessions:
+                    self._empty.clear()
+                    self._empty.wait()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            loop.forget_drain(self)
+
+    def _entrance(self, number: int, listener: Socket) -> Entrance:
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise UsageError("the proxy needs sockets that listen")
+        if number < len(self.entrances):
+            return self.entrances[number]
+        address = address_of(listener)
+        if not is_private(address):
+            raise UsageError(f"{address} can be reached from elsewhere: say by an Entrance who may come in there")
+        return Entrance(str(address))
+
+    def _accept(self, listener: Socket, entrance: Entrance) -> None:
+        if listener.family != socket.AF_UNIX:  # what it accepts inherits it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        group = self._group
+        assert group is not None
+
+        def take(client: Socket, address: Any) -> None:
+            group.spawn(self.handle, client, address, entrance)
+
+        accept_all(listener, take, self.admission.permits, self.statistics)
+
+    def begin_draining(self, seconds: float | None = None) -> None:
+        """Takes no more connections; those that are left after *seconds* are ended. Does not switch tasks.
+
+        *seconds*: by default those of the server. Of several deadlines the earliest counts.
+        """
+        loop = running.loop
+        deadline = loop.clock.now() + (self.drain_seconds if seconds is None else seconds)
+        if self._deadline is None:
+            notify(stopping=True)
+        elif deadline >= self._deadline:
+            return
+        self._deadline = deadline
+        if self._timer is not None:
+            self._timer.cancel()
+        if deadline < math.inf:
+            self._timer = loop.timers.add(deadline, self._cut_off)
+        for scope in tuple(self._accepting):
+            scope.cancel("the proxy is being drained")
+
+    def _cut_off(self) -> None:
+        """The time for draining is over."""
+        for session in tuple(self.sessions):
+            if session.relay is not None:
+                session.relay.abort("the proxy stops")
+        if self._group is not None:
+            self._group.cancel("the time for draining was over")
 
     # -- one connection
 
-    def handle(self, client: Socket) -> None:
-        """Serves one client: the handshake here, what follows in a relay that outlives this call."""
-        self.active += 1
-        session = Session("?", now())
+    def handle(self, client: Socket, address: Any, entrance: Entrance) -> None:
+        """Serves one client, which came from *address*: the handshake here; a relay outlives this call."""
+        visit = Visit(Session(_client_text(address), now(), entrance.name), _packed(address))
+        session = visit.session
+        self.sessions.add(session)
+        reception = Reception(client, entrance, lambda login: self._log_in(visit, login))
         handed_over = False
-        target: Socket | None = None
         try:
-            session.client = _prepare(client)
-            machine = Socks4Server()
-            session.request = self._receive_request(client, machine)
-            target = self._connect(client, machine, session.request)
-            if machine.trailing:
-                with timeout(self.limits.connect_seconds):
-                    target.sendall(machine.trailing)
-                session.sent = len(machine.trailing)
-            start_relay(
-                client,
-                target,
-                lambda result: self._relayed(session, result),
-                linger_seconds=self.limits.linger_seconds,
-                idle_seconds=self.limits.idle_seconds,
-            )
-            handed_over = True
-        except _Refused as refused:
-            session.outcome = str(refused)
+            with timeout(self._limits.handshake_seconds):
+                request = self._receive(visit, reception, entrance)
+            session.request = request
+            session.user = reception.user
+            self.admission.admit_user(visit, reception.user)
+            serve = _SERVE[request.command]
+            handed_over = serve(self, client, visit, reception, request, entrance)
+        except RefusedError as refused:
+            session.protocol = reception.protocol
+            _end(session, refused.ending, refused.detail)
+            self._refuse(client, refused.answer)
+        except UnreachedError as unreached:
+            _end(session, unreached.ending, unreached.detail)
+            self._refuse(client, reception.refused(unreached.outcome))
+        except TimeoutError:
+            session.protocol = reception.protocol
+            _end(session, Ending.HANDSHAKE_TIMEOUT)
+            self._refuse(client, reception.refused())
         except OSError as error:
-            session.outcome = error.strerror or str(error)
+            _end(session, Ending.CLIENT_LEFT, error.strerror or str(error))
         except Cancelled:
-            session.outcome = "the proxy stops"
+            _end(session, Ending.STOPPED)
             raise
         except Exception:  # a bug, or no memory: it costs this connection, not the others
-            session.outcome = "internal error"
+            _end(session, Ending.ERROR)
             log.exception("the handshake with %s failed", session.client)
         finally:
             if not handed_over:
-                if target is not None:
-                    target.close()
                 client.close()
-                self._ended(session)
+                self._ended(visit)
 
-    def _receive_request(self, client: Socket, machine: Socks4Server) -> Request:
-        try:
-            with timeout(self.limits.handshake_seconds):
-                while True:
-                    data = client.recv(REQUEST_BYTES_MAX)
-                    if not data:
-                        raise _Refused("the client left before its request")
-                    request = machine.feed(data)
-                    if request is not None:
-                        return request
-        except ProtocolError as error:
-            self._refuse(client, machine)
-            raise _Refused(f"bad request: {error}") from None
-        except TimeoutError:
-            self._refuse(client, machine)
-            raise _Refused("the request took too long") from None
+    def _receive(self, visit: Visit, reception: Reception, entrance: Entrance) -> Request:
+        if entrance.proxy_protocol:
+            self.admission.check_proxy(visit, entrance)
+            source = reception.receive_source()
+            if source.host:
+                visit.session.client = _client_text((source.host, source.port))
+                visit.packed = _packed((source.host, source.port))
+                visit.source = source.host
+        self.admission.admit_client(visit)
+        request = reception.receive()
+        visit.session.protocol = reception.protocol
+        return request
 
-    def _connect(self, client: Socket, machine: Socks4Server, request: Request) -> Socket:
-        """Connects to the target and says so; or says that it failed."""
-        if request.command is not Command.CONNECT:
-            self._refuse(client, machine)
-            raise _Refused("BIND is not supported")
-        try:
-            with timeout(self.limits.connect_seconds):
-                target = self._dial((request.host, request.port))
-        except (OSError, ValueError) as error:  # ValueError: it can be no name, or no address
-            self._refuse(client, machine)
-            raise _Refused(f"{getattr(error, 'strerror', None) or error}") from None
+    def _log_in(self, visit: Visit, login: Login) -> bool:
+        """Whether the password is right. A wrong one is answered late, the later the more there were."""
+        if self._verify is None:
+            log.error("a listener asks for passwords, but nobody can tell whether they are right")
+            return False
+        good = self._verify(login.user, login.password)
+        delay = self.admission.logged_in(visit, good)
+        if delay > 0:
+            sleep(delay)
+        return good
+
+    # -- commands. Each returns whether the client was handed over to a relay
+
+    def _connect(
+        self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance
+    ) -> bool:
+        session = visit.session
+        target = self._reach(visit, request, entrance)
+        session.opened = now()
         try:
             bound = target.getsockname()
-            client.sendall(machine.reply(Reply.GRANTED, *(bound[:2] if isinstance(bound, tuple) else ())))
+            answer = reception.granted(_packed(bound), bound[1] if isinstance(bound, tuple) else 0)
+            if answer:
+                client.sendall(answer)
+            if reception.first_data:
+                self._send_first(target, reception.first_data, session)
+            self._start_relay(client, target, visit)
         except BaseException:
             target.close()
             raise
-        return target
+        return True
 
-    def _refuse(self, client: Socket, machine: Socks4Server) -> None:
+    def _send_first(self, target: Socket, data: bytes, session: Session) -> None:
+        """Sends what came with the request."""
+        with timeout(self._limits.connect_seconds):
+            target.sendall(data)
+        session.sent = len(data)
+
+    def _reach(self, visit: Visit, request: Request, entrance: Entrance) -> Socket:
+        asker = Asker(visit.packed, visit.session.user, entrance.deny_private)
+        try:
+            with timeout(self._limits.connect_seconds):
+                return self._targets.reach(asker, request, visit.session)
+        except TimeoutError:
+            raise UnreachedError(Outcome.TIMED_OUT, Ending.CONNECT_TIMEOUT, "timed out") from None
+
+    def _start_relay(self, client: Socket, target: Socket, visit: Visit) -> None:
+        visit.session.relay = start_relay(
+            client,
+            target,
+            lambda result: self._relayed(visit, result),
+            linger_seconds=self._limits.linger_seconds,
+            idle_seconds=self._idle_seconds,
+            throttles=self._throttles(visit),
+        )
+
+    def _throttles(self, visit: Visit) -> tuple[Sequence[Throttle], Sequence[Throttle]]:
+        rate = self._limits.bandwidth_per_connection
+        user = self.admission.user_throttles(visit.session.user)
+        if rate is None:
+            return user
+        return (TokenBucket(rate), *user[0]), (TokenBucket(rate), *user[1])
+
+    def _relayed(self, visit: Visit, result: RelayResult | AssociationResult) -> None:
+        session = visit.session
+        session.relay = None
+        session.sent += result.sent
+        session.received += result.received
+        ending = ENDING_OF_RELAY.get(result.reason)
+        _end(session, ending or Ending.RESET, "" if ending else result.reason)
+        self._ended(visit)
+
+    def _bind(self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance) -> bool:
+        request = as_address(request)
+        candidates, route = self._judge(visit, request, entrance)
+        peers = [packed_of(one) for one in candidates] if request.named else ()
+        with self._opening():
+            binding = Binding(client, request, entrance=entrance, limits=self._limits, route=route, peers=peers)
+        with binding:
+            host, port = binding.bound
+            client.sendall(reception.granted(_packed((host, port)), port))
+            peer, address = self._await_peer(binding, reception.protocol == "socks5")
+            try:
+                self._check_peer(visit, address, entrance)
+                visit.session.address = address[0]
+                client.sendall(reception.granted(_packed(address), address[1]))
+                first_data = reception.first_data + binding.trailing
+                if first_data:
+                    self._send_first(peer, first_data, visit.session)
+                self._start_relay(client, peer, visit)
+            except BaseException:
+                peer.close()
+                raise
+        return True
+
+    def _check_peer(self, visit: Visit, address: tuple[str, int], entrance: Entrance) -> None:
+        asker = Asker(visit.packed, visit.session.user, entrance.deny_private)
+        verdict = self._targets.judge_peer(asker, address[0], _packed(address), address[1])
+        if verdict is not None and not verdict.allow:
+            raise UnreachedError(Outcome.DENIED, Ending.DENIED, f"{address[0]}: {verdict.why}")
+
+    def _await_peer(self, binding: Binding, patient: bool) -> tuple[Socket, tuple[str, int]]:
+        """Who connects. Somebody else than is expected ends it where the memo of SOCKS4 says so, but not in SOCKS5, so
+        that a stranger cannot break up what others have arranged."""
+        while True:
+            try:
+                return binding.accept()
+            except WrongPeerError as error:
+                if not patient:
+                    raise UnreachedError(Outcome.DENIED, Ending.DENIED, str(error)) from None
+            except ClientLeftError as error:
+                raise RefusedError(Ending.CLIENT_LEFT, error.strerror or "") from None
+            except TimeoutError:
+                raise UnreachedError(Outcome.TIMED_OUT, Ending.CONNECT_TIMEOUT, "nobody came") from None
+
+    def _associate(
+        self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance
+    ) -> bool:
+        session = visit.session
+        asker = Asker(visit.packed, session.user, entrance.deny_private)
+        association: Association | None = None
+        try:
+            with self._opening():
+                association = Association(
+                    client,
+                    request,
+                    judge=lambda host, packed, port: self._targets.judge_datagram(asker, host, packed, port),
+                    limits=self._limits,
+                    entrance=entrance,
+                    throttles=self._throttles(visit),
+                    peer=visit.source,
+                )
+            host, port = association.bound
+            client.sendall(reception.granted(_packed((host, port)), port))
+            session.relay = association
+            association.start(lambda result: self._relayed(visit, result))
+        except BaseException:
+            if association is not None:
+                association.abort()
+            raise
+        return True
+
+    def _judge(self, visit: Visit, request: Request, entrance: Entrance) -> tuple[Sequence[Resolved], Route]:
+        asker = Asker(visit.packed, visit.session.user, entrance.deny_private)
+        with self._opening(), timeout(self._limits.connect_seconds):
+            return self._targets.judge(asker, request, visit.session)
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise unreached(error) from None
+
+    # -- the end
+
+    def _refuse(self, client: Socket, answer: bytes) -> None:
         """Sends the refusal, if the client takes it at once, and finishes."""
+        if not answer:
+            return
         with contextlib.suppress(OSError):
             client.settimeout(0)
-            client.send(machine.reply(Reply.REJECTED))
+            client.send(answer)
             client.shutdown(socket.SHUT_WR)
-            client.recv(65536)  # what it sent meanwhile: unread data would turn the close into a reset
+            client.recv(FAREWELL_BYTES)  # what it sent meanwhile: unread data would turn the close into a reset
 
-    def _relayed(self, session: Session, result: RelayResult) -> None:
-        session.sent += result.sent
-        session.received = result.received
-        session.outcome = result.reason
-        self._ended(session)
-
-    def _ended(self, session: Session) -> None:
-        self.active -= 1
-        if self._permits is not None:
-            self._permits.release()
+    def _ended(self, visit: Visit) -> None:
+        session = visit.session
+        session.ended = now()
+        self.sessions.discard(session)
+        if not self.sessions:
+            self._empty.set()
+        self.admission.leave(visit)
         try:
             self._report(session)
         except Exception:
             log.exception("the report of a connection failed")
 
 
-class _Refused(Exception):
-    """The connection ends here; the text is for the log."""
+_SERVE: Final[dict[Command, Callable[..., bool]]] = {
+    Command.CONNECT: Server._connect,
+    Command.BIND: Server._bind,
+    Command.ASSOCIATE: Server._associate,
+}
 
 
-def _told(host: str, port: int) -> str:
-    """A host and a port for the log, whatever the client has said."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def address_of(listener: Socket) -> SocketAddress:
+    """Where it listens."""
+    return from_sockaddr(listener.family, listener.getsockname())
 
 
-def _prepare(client: Socket) -> str:
-    """Sets a client's options; returns its name for the log."""
-    peer = client.getpeername()
-    if not isinstance(peer, tuple):
+def is_private(address: SocketAddress) -> bool:
+    """Whether only this machine can connect to *address*: loopback, or a UNIX socket."""
+    return isinstance(address, UnixAddress) or is_loopback(getattr(address, "host", ""))
+
+
+def _end(session: Session, ending: Ending, detail: str = "") -> None:
+    session.ending = ending
+    session.detail = detail
+
+
+def _client_text(address: Any) -> str:
+    """A client's name for the log."""
+    if not isinstance(address, tuple):
         return "unix"
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return _told(peer[0], peer[1])
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def _packed(address: Any) -> bytes:
+    """The bytes of the address that the kernel tells; ``b""`` for a UNIX socket's. An IPv4-mapped one is IPv4."""
+    if not isinstance(address, tuple):
+        return b""
+    host: str = address[0]
+    if ":" not in host:
+        return socket.inet_aton(host)
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
+_MAPPED: Final = b"\0" * 10 + b"\xff\xff"
+
+
+__all__ = ["Server", "address_of", "is_private"]

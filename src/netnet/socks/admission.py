@@ -1,0 +1,183 @@
+"""Who may have one more connection: the limits of the settings, held by a ledger that processes can share.
+
+Every limit that is not set costs nothing. What was taken for a visit is given back by ``leave``, once, however it ends.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from netnet.errors import UsageError
+from netnet.net.serving import Permits
+from netnet.net.throttle import Throttle
+from netnet.runtime.sync import Event, Semaphore
+from netnet.socks.ledger import Ledger
+from netnet.socks.reception import RefusedError
+from netnet.socks.session import Ending, Session
+from netnet.socks.settings import Entrance, Settings, User
+
+#: a process that waits for a place which another process may give back looks again so often
+LOOK_AGAIN_SECONDS = 0.05
+
+_TOTAL = b""
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """One connection, as its limits see it. *packed*: the client's address; ``b""`` for a UNIX socket's peer."""
+
+    session: Session
+    packed: bytes
+    source: str | None = None  #: the client's IP address where the peer is another (PROXY protocol)
+    #: what of the ledger has to be given back
+    held: list[tuple[str, str | bytes]] = field(default_factory=list)
+
+
+class Admission:
+    """The limits of *settings*. Without a *ledger* it has one of its own. *places*: how many connections this process
+    can have, whatever the others do."""
+
+    def __init__(self, settings: Settings, ledger: Ledger | None, places: int | None) -> None:
+        self._limits = limits = settings.limits
+        self._users = settings.users
+        self.ledger = Ledger.private() if ledger is None else ledger
+        self.permits: Permits | None = None
+        if limits.connections is not None and ledger is not None:
+            self.permits = SharedPermits(self.ledger, limits.connections, places or limits.connections)
+        elif limits.connections is not None or places is not None:
+            self.permits = Semaphore(min(filter(None, (limits.connections, places))))
+        self._counts_clients = limits.connections_per_client is not None
+        self._counts_rate = limits.new_connections_per_second_per_client is not None
+        self._watches_logins = bool(settings.users)
+
+    # -- clients
+
+    def admit_client(self, visit: Visit) -> None:
+        """Raises ``RefusedError`` for a client that is banned, comes too often, or has as many connections as it may."""
+        limits = self._limits
+        if self._watches_logins:
+            left = self.ledger.ban_left(visit.packed)
+            if left > 0:
+                raise RefusedError(Ending.BANNED, f"for another {left:.0f} s")
+        if self._counts_rate:
+            rate = limits.new_connections_per_second_per_client
+            assert rate is not None
+            if not self.ledger.may_come(visit.packed, rate, limits.new_connections_burst):
+                raise RefusedError(Ending.LIMIT, "too many new connections of this client")
+        if self._counts_clients:
+            assert limits.connections_per_client is not None
+            self._take(visit, "client", visit.packed, limits.connections_per_client)
+
+    def check_proxy(self, visit: Visit, entrance: Entrance) -> None:
+        """Raises ``RefusedError`` for a peer that is not trusted to say for whom it connects."""
+        networks = entrance.proxy_protocol_from
+        if networks and not _is_among(visit.packed, networks):
+            raise RefusedError(Ending.DENIED, "this peer may not use PROXY protocol here")
+
+    # -- users
+
+    def admit_user(self, visit: Visit, name: str | None) -> None:
+        """Raises ``RefusedError`` for a user that has as many connections as allowed."""
+        if name is None:
+            return
+        user = self._users.get(name)
+        allowed = self._limits.connections_per_user if user is None or user.connections is None else user.connections
+        if allowed is not None:
+            self._take(visit, "user", name, allowed)
+
+    def logged_in(self, visit: Visit, good: bool) -> float:
+        """Notes how a login went; returns for how many seconds the answer is to be held back."""
+        if good:
+            self.ledger.login_succeeded(visit.packed)
+            return 0.0
+        limits = self._limits
+        return self.ledger.login_failed(
+            visit.packed,
+            limits.failed_logins_free,
+            limits.failed_login_delay_seconds,
+            limits.failed_logins_max,
+            limits.ban_seconds,
+        )
+
+    def user_throttles(self, name: str | None) -> tuple[Sequence[Throttle], Sequence[Throttle]]:
+        """The buckets that all connections of a user draw from: to targets, and from them."""
+        if name is None:
+            return _NO_THROTTLES
+        user: User | None = self._users.get(name)
+        rate = self._limits.bandwidth_per_user if user is None or user.bandwidth is None else user.bandwidth
+        if rate is None:
+            return _NO_THROTTLES
+        return (self.ledger.bucket(("sent", name), rate),), (self.ledger.bucket(("received", name), rate),)
+
+    # -- both
+
+    def _take(self, visit: Visit, kind: str, key: str | bytes, allowed: int) -> None:
+        if not self.ledger.take(kind, key, allowed):
+            raise RefusedError(Ending.LIMIT, f"this {kind} has {allowed} connections already")
+        visit.held.append((kind, key))
+
+    def leave(self, visit: Visit) -> None:
+        """Gives back what the visit held, its place among all included."""
+        held = visit.held
+        while held:
+            self.ledger.give(*held.pop())
+        if self.permits is not None:
+            self.permits.release()
+
+
+_NO_THROTTLES: tuple[Sequence[Throttle], Sequence[Throttle]] = ((), ())
+
+
+class SharedPermits:
+    """A semaphore whose permits are shared by the processes that share *ledger*; of these *places* are for this one.
+
+    What another process gives back is not told; a waiting one looks again every 50 ms.
+    """
+
+    __slots__ = ("_free", "_freed", "_ledger", "_permits")
+
+    def __init__(self, ledger: Ledger, permits: int, places: int) -> None:
+        self._ledger = ledger
+        self._permits = permits
+        self._free = places
+        self._freed = Event()
+
+    @property
+    def value(self) -> int:
+        """How many are free."""
+        return max(0, min(self._free, self._permits - self._ledger.total("all", _TOTAL)))
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """Takes one; waits for it where *blocking*. Switches tasks where it waits. Raises ``Cancelled``."""
+        while not (self._free > 0 and self._ledger.take("all", _TOTAL, self._permits)):
+            if not blocking:
+                return False
+            self._freed.clear()
+            self._freed.wait(LOOK_AGAIN_SECONDS)
+        self._free -= 1
+        return True
+
+    def release(self) -> None:
+        """Gives one back. Does not switch tasks."""
+        self._free += 1
+        self._ledger.give("all", _TOTAL)
+        self._freed.set()
+
+
+def _is_among(packed: bytes, networks: Sequence[str]) -> bool:
+    if not packed:
+        return "unix" in networks
+    address = ipaddress.ip_address(packed)
+    return any(address in ipaddress.ip_network(network) for network in networks if network != "unix")
+
+
+def check_networks(networks: Sequence[str]) -> None:
+    """Raises ``UsageError`` for what is no network."""
+    for network in networks:
+        if network != "unix":
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise UsageError(f"{network!r} is no network: {error}") from None
