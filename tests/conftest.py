@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis  # noqa: F401  # before pytest's other plugins are frozen below: it looks for who else holds them
 import pytest
 
 import netnet

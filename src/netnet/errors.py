@@ -17,6 +17,7 @@ built-in ones (``ConnectionRefusedError``, ``TimeoutError``, ``BlockingIOError``
         ├── IncompleteError        the stream ended before all was there; ``partial`` is what came; also EOFError
         ├── OptionError            no such option or flag here, or it cannot be read or written; also AttributeError
         ├── AddressError           an address could not be read; also ValueError
+        ├── ProxyError             (netnet.socks) a proxy on the way failed or said no; also OSError, of a fitting class
         └── ProtocolError          the peer broke the protocol; also ValueError
             └── LimitError         the peer sent more than the limit before it came to an end
 """

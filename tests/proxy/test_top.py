@@ -149,7 +149,18 @@ def test_the_picture():
     assert "netnet proxy 1.2.3" in text
     assert "in 4.0 MB/s   out 1.0 kB/s   4.0 new/s   0.5 failed/s" in text
     assert "1 banned" in text
-    assert ["192.0.2.1:99", "alice", "example.com:443", "work", "1:05", "8.0", "MB", "3.0", "kB", "4.0", "MB"] + [
+    assert [
+        "192.0.2.1:99",
+        "alice",
+        "example.com:443",
+        "work",
+        "1:05",
+        "8.0",
+        "MB",
+        "3.0",
+        "kB",
+        "4.0",
+        "MB",
         "1.0",
         "kB",
     ] in found
@@ -164,9 +175,20 @@ def test_a_screen_of_any_size_is_filled_and_no_more(width, height):
     status = later()
     status["top"] *= 100
     status["workers"] *= 20
-    text = drawn(screen(changes(sample(), status), rows=height), width, height)
+    text = drawn(screen(changes(sample(), status), rows=height, columns=width), width, height)
     assert len(text.splitlines()) == height
     assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_a_narrow_screen_keeps_the_rates():
+    seen = changes(sample(), later())
+    narrow, wide = (drawn(screen(seen, rows=24, columns=columns), columns, 24) for columns in (80, 120))
+    for text in (narrow, wide):
+        row = next(line for line in text.splitlines() if line.startswith("192.0.2.1:99"))
+        assert row.split()[-4:] == ["4.0", "MB", "1.0", "kB"]
+        assert "example.com:443" in row
+    assert "RULE" in wide
+    assert "RULE" not in narrow
 
 
 def test_the_fastest_stand_first():
@@ -246,11 +268,14 @@ def proxy(path, *documents):
         listener.bind(str(path))
         listener.listen()
 
+        readers = []
+
         def serve():
             given = list(documents)
             with contextlib.suppress(OSError):
                 while True:
                     reader = listener.accept()[0]
+                    readers.append(reader)
                     with reader, reader.makefile("rb") as lines:
                         for _ in lines:
                             status = given.pop(0) if len(given) > 1 else given[0]
@@ -261,7 +286,9 @@ def proxy(path, *documents):
         try:
             yield
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            for one in (listener, *readers):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
@@ -371,24 +398,34 @@ class Terminal:
         """Reads to the end; the exit status."""
         reader = threading.Thread(target=self._drain)
         reader.start()
-        status = self.process.wait(PATIENCE_SECONDS)
-        assert termios.tcgetattr(self.theirs) == self.before
-        os.close(self.theirs)
-        reader.join()
-        os.close(self.ours)
-        return status
+        try:
+            status = self.process.wait(PATIENCE_SECONDS)
+            assert termios.tcgetattr(self.theirs) == self.before
+            return status
+        finally:
+            self.process.kill()
+            os.close(self.theirs)
+            self.theirs = -1
+            reader.join()
 
     def _drain(self):
         with contextlib.suppress(OSError):
             while data := os.read(self.ours, 65536):
                 self.seen += data
 
+    def close(self):
+        if self.theirs >= 0:
+            os.close(self.theirs)
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+        os.close(self.ours)
+
 
 @pytest.mark.parametrize("goodbye", [b"q", b"xyq", "Ctrl-C"])
 def test_on_a_terminal(tmp_path, goodbye):
     path = tmp_path / "s"
-    with proxy(path, sample(), later()):
-        terminal = Terminal("--status", str(path), "--interval", "0.25")
+    arguments = ("--status", str(path), "--interval", "0.25")
+    with proxy(path, sample(), later()), contextlib.closing(Terminal(*arguments)) as terminal:
         terminal.wait_for(b"4.0 MB/s")
         terminal.seen = b""
         terminal.resize(20, 70)
@@ -405,13 +442,15 @@ def test_on_a_terminal(tmp_path, goodbye):
 
 def test_a_proxy_that_is_started_again(tmp_path):
     path = tmp_path / "s"
-    with proxy(path, sample()):
-        terminal = Terminal("--status", str(path), "--interval", "0.25")
-        terminal.wait_for(b"example.com")
-        os.rename(path, tmp_path / "gone")
-    terminal.wait_for(b"no proxy answers")
-    terminal.seen = b""
-    with proxy(path, sample()):
-        terminal.wait_for(b"netnet proxy 1.2.3")
-        os.write(terminal.ours, b"q")
-        assert terminal.end() == 0
+    with contextlib.ExitStack() as stack:
+        with proxy(path, sample()):
+            terminal = Terminal("--status", str(path), "--interval", "0.25")
+            stack.callback(terminal.close)
+            terminal.wait_for(b"example.com")
+            os.rename(path, tmp_path / "gone")
+        terminal.wait_for(b"no proxy answers")
+        terminal.seen = b""
+        with proxy(path, sample()):
+            terminal.wait_for(b"netnet proxy 1.2.3")
+            os.write(terminal.ours, b"q")
+            assert terminal.end() == 0

@@ -12,14 +12,20 @@ from tests.socks.wire import request
 
 
 class Proxy:
-    """A server under test, and the sessions it has reported."""
+    """A server under test, and the sessions it has reported.
+
+    Its options are those of ``Server``, and beside them *limits*, *users* and *rules* for its settings, and *entrance*
+    for its only listener.
+    """
 
     def __init__(self, listener, options):
         self.address = listener.getsockname()
         self.sessions = []
         self._news = netnet.Event()
-        limits = options.pop("limits", Limits())
-        settings = options.pop("settings", Settings(limits))
+        parts = {name: options.pop(name) for name in ("limits", "users", "rules") if name in options}
+        settings = options.pop("settings", None) or Settings(**{"limits": Limits(), **parts})
+        if "entrance" in options:
+            options["entrances"] = (options.pop("entrance"),)
         self.server = Server(settings, report=self._take, **options)
 
     def _take(self, session):
@@ -34,9 +40,9 @@ class Proxy:
         assert len(self.sessions) == count
         return self.sessions[-1]
 
-    def client(self, data=b""):
+    def client(self, data=b"", source=None):
         """A client that has sent *data*."""
-        client = netnet.connect(self.address)
+        client = netnet.connect(self.address, source=source)
         client.sendall(data)
         return client
 
@@ -66,14 +72,14 @@ def proxy():
 
 
 @contextlib.contextmanager
-def echoing():
+def echoing(address="127.0.0.1:0"):
     """A listener whose connections get back what they send."""
 
     def echo(conn):
         for chunk in conn:
             conn.sendall(chunk)
 
-    with netnet.listen("127.0.0.1:0") as listener:
+    with netnet.listen(address) as listener:
         task = netnet.spawn(netnet.serve, listener, echo)
         try:
             yield listener

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import pickle
+import random
 import socket
 import struct
 import threading
@@ -331,6 +332,20 @@ def test_the_last_address_has_all_the_time(run):
     run(main, clock=VirtualClock())
 
 
+def test_a_socket_s_own_time_out_is_an_error_of_its_own(run):
+    """It is not the share that is over, so the next address is not tried."""
+
+    def main():
+        with peer(answered([None])) as proxy:
+            began = netnet.now()
+            with pytest.raises(TimeoutError, match="the proxy did not answer in time"):
+                with netnet.timeout(10):
+                    connect("two.test:80", via=proxy.url("socks5://@"), prepare=lambda sock: sock.settimeout(1))
+            assert netnet.now() - began == pytest.approx(1)
+
+    run(main, clock=VirtualClock())
+
+
 def test_socks4_is_asked_for_ipv4_only(run):
     def main():
         with peer(following([(b"\4\1\0\x50" + packed(IPV4) + b"\0", GRANTED4)])) as proxy:
@@ -563,6 +578,44 @@ def test_a_proxy_that_closes_after_any_byte(run, case):
     run(main)
 
 
+def mutated(source, data):
+    """*data* with a few bytes replaced, inserted, or its end cut off."""
+    result = bytearray(data)
+    for _ in range(source.randrange(1, 4)):
+        place = source.randrange(len(result) + 1)
+        kind = source.randrange(3)
+        result[place : place + (kind == 0)] = b"" if kind == 2 else source.randbytes(1)
+        if source.random() < 0.1:
+            del result[place:]
+    return bytes(result)
+
+
+@pytest.mark.parametrize("case", ["socks4a", "socks5h login", "socks5h reply with a name", "http long answer"])
+def test_whatever_a_proxy_says_it_is_a_socket_or_one_kind_of_error(run, case):
+    url, host, exchanges = GRANTED[case]
+    source = random.Random(11)
+    regular = b"".join(answer for _, answer in exchanges)
+
+    def script(conn, made):
+        conn.sendall(mutated(source, regular))
+        conn.shutdown(socket.SHUT_WR)
+        for _ in conn:
+            pass
+
+    def main():
+        results = set()
+        with peer(script) as proxy:
+            for _ in range(300):
+                try:
+                    connect(f"{host}:80", via=proxy.url(url)).close()
+                    results.add("granted")
+                except ProxyError as error:
+                    results.add(error.errno)
+        assert {errno.EPROTO, errno.ECONNRESET} <= results
+
+    run(main)
+
+
 def test_a_proxy_that_resets(run):
     def script(conn, made):
         conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -758,6 +811,52 @@ def test_bind_whose_second_reply_is_no(run):
     run(main)
 
 
+def test_bind_and_a_proxy_that_resets_after_its_reply(run):
+    """Where its own address is meant, it cannot be asked for any more."""
+
+    def main():
+        def script(conn, made):
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            answering(conn, made, [(GREETING, b"\5\0"), (ANYBODY5, b"\5\0\0\1" + bytes(4) + at(5000))])
+
+        with peer(script) as proxy:
+            with pytest.raises(ProxyError, match="the connection to the proxy broke"):
+                bind(via=proxy.url())
+
+    run(main)
+
+
+def test_bind_through_a_chain_tells_the_last_proxy(run, tmp_path):
+    def main():
+        asked = (b"\5\1\0\3\x0amiddle.one" + at(1080), GRANTED5)
+        unspecified = (ANYBODY5, b"\5\0\0\1" + bytes(4) + at(5000))
+        with peer(following([(GREETING, b"\5\0"), asked, (GREETING, b"\5\0"), unspecified])) as proxy:
+            with bind(via=[proxy.url(), "socks5h://middle.one"]) as binding:
+                assert str(binding.address) == "middle.one:5000"
+
+    run(main)
+
+
+def test_bind_at_a_unix_socket_tells_loopback(run, tmp_path):
+    def main():
+        with netnet.listen(f"unix:{tmp_path}/proxy.sock") as listener:
+
+            def serve():
+                conn, _ = listener.accept()
+                with conn:
+                    for question, answer in [(GREETING, b"\5\0"), (ANYBODY5, b"\5\0\0\1" + bytes(4) + at(5000))]:
+                        assert read_exactly(conn, len(question)) == question
+                        conn.sendall(answer)
+                    assert conn.recv(1) == b""
+
+            with netnet.TaskGroup() as group:
+                group.spawn(serve)
+                with bind(via=f"socks5://unix:{tmp_path}/proxy.sock") as binding:
+                    assert str(binding.address) == "127.0.0.1:5000"
+
+    run(main)
+
+
 def test_bind_is_given_up(run):
     def main():
         def script(conn, made):
@@ -784,7 +883,8 @@ def test_a_dialer(run):
 
     def main():
         with peer(following(exchanges)) as proxy:
-            dialer = Dialer(proxy.url())
+            prepared = []
+            dialer = Dialer(proxy.url(), prepare=prepared.append)
             assert repr(dialer) == f"Dialer({proxy.url()})"
             with dialer(f"{NAME}:80", source="127.0.0.4") as sock:
                 assert sock.getsockname()[0] == "127.0.0.4"
@@ -795,6 +895,7 @@ def test_a_dialer(run):
                 assert sock.gettimeout() is None
             with dialer.create_connection((NAME, 80), timeout=None) as sock:
                 assert sock.gettimeout() is None
+            assert len(prepared) == 4
 
     run(main)
 

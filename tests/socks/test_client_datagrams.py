@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import threading
 
 import pytest
@@ -161,8 +162,81 @@ def test_nobody_at_the_address_of_the_relay(run):
 
         with peer(script) as proxy:
             with associate(via=proxy.url()) as datagrams:
+                for call in (datagrams.receive, lambda: datagrams.send_to(b"", (IPV4, 1))):
+                    datagrams.send_to(b"", (IPV4, 1))
+                    with pytest.raises(ConnectionRefusedError, match="nobody takes them at 127.0.0.1:"):
+                        call()
+
+    run(main)
+
+
+def test_prepare_and_source_are_for_both_sockets(run):
+    def main():
+        def script(conn, made):
+            with Relay(conn, made).sock as relay:
+                made.heard += [conn.getpeername()[0], relay.recvfrom(100)[1][0]]
+
+        with peer(script) as proxy:
+            prepared = []
+            with associate(via=proxy.url(), source="127.0.0.9", prepare=prepared.append) as datagrams:
                 datagrams.send_to(b"", (IPV4, 1))
-                with pytest.raises(ConnectionRefusedError, match="nobody takes them"):
+                proxy.wait_ended()
+            assert [sock.type for sock in prepared] == [socket.SOCK_STREAM, socket.SOCK_DGRAM]
+            assert proxy.heard[-2:] == ["127.0.0.9"] * 2
+
+    run(main)
+
+
+def test_what_fails_after_the_reply_closes_all(run):
+    def main():
+        def script(conn, made):
+            with Relay(conn, made).sock:
+                assert conn.recv(1) == b""
+
+        def prepare(sock):
+            if sock.type == socket.SOCK_DGRAM:
+                raise KeyError("no")
+
+        with peer(script) as proxy:
+            with pytest.raises(KeyError):
+                associate(via=proxy.url(), prepare=prepare)
+            proxy.wait_ended()
+
+    run(main)
+
+
+def test_targets_of_datagrams_that_cannot_be_said(run):
+    def main():
+        def script(conn, made):
+            with Relay(conn, made).sock:
+                conn.recv(1)
+
+        with peer(script) as proxy:
+            with associate(via=proxy.url()) as datagrams:
+                for wrong in [("x" * 256, 1), "unix:/run/x", "[fe80::1%lo]:1", ("", 1), ("a b", 1)]:
+                    with pytest.raises(AddressError):
+                        datagrams.send_to(b"", wrong)
+            with pytest.raises(netnet.ClosedError):
+                datagrams.send_to(b"", (IPV4, 1))
+            with pytest.raises(netnet.ClosedError):
+                datagrams.receive()
+
+    run(main)
+
+
+def test_the_connection_is_reset(run):
+    def main():
+        go = netnet.Event()
+
+        def script(conn, made):
+            with Relay(conn, made).sock:
+                conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                go.wait()
+
+        with peer(script) as proxy:
+            with associate(via=proxy.url()) as datagrams:
+                netnet.spawn(go.set)
+                with pytest.raises(ConnectionResetError, match="the proxy has ended it"):
                     datagrams.receive()
 
     run(main)

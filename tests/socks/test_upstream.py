@@ -78,3 +78,22 @@ def test_what_is_no_url(url, message):
 def test_what_is_no_chain(via):
     with pytest.raises(AddressError):
         connect("host:80", via=via)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("socks6", "host:1"), "no kind of proxy"),
+        (("socks5", "host:0"), "a port from 1 to 65535"),
+        (("socks5", ":1080"), "a host"),
+        (("socks5", "host"), "has no port"),
+        (("http", "host:1", None, "secret"), "a password needs a user name"),
+        (("http", "host:1", "fred", "secret" * 100), "510 bytes"),
+        (("http", "host:1", "fr\ted"), "control characters"),
+        (("socks4", "host:1", "fr\0ed"), "NUL"),
+    ],
+)
+def test_what_is_no_proxy(arguments, message):
+    with pytest.raises(AddressError, match=message) as caught:
+        Proxy(*arguments)
+    assert "secret" not in str(caught.value)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: flags as a caller may tell them: a number, a name, or several names
 WhichFlags = int | str | Iterable[str]
 
-TRUNC = getattr(socket, "MSG_TRUNC", 0)
-WAITALL = getattr(socket, "MSG_WAITALL", 0)
+TRUNC = int(getattr(socket, "MSG_TRUNC", 0))
+WAITALL = int(getattr(socket, "MSG_WAITALL", 0))
 
 #: the others ignore ``MSG_ERRQUEUE``, and would receive instead
 _WITH_ERROR_QUEUE = (*INET, int(getattr(socket, "AF_PACKET", -1)), int(getattr(socket, "AF_CAN", -1)))

@@ -7,15 +7,20 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
+from netnet.errors import UsageError
 from netnet.kernel.address import Address, InetAddress, IPv4Address, IPv6Address, UnixAddress, parse_address
 from netnet.net.dialing import dial, failed, interleaved
 from netnet.net.resolve import Resolved, resolve
 from netnet.net.sockets import Socket
+from netnet.net.waiting import plain
 
 #: connections that the kernel may hold for us until ``accept``; it takes less where ``net.core.somaxconn`` is lower
 BACKLOG: Final = 4096
+
+_TCP: Final = int(socket.IPPROTO_TCP)
+_NODELAY: Final = int(socket.TCP_NODELAY)
 
 
 def connect(
@@ -23,17 +28,24 @@ def connect(
     *,
     source: str | None = None,
     prepare: Callable[[Socket], object] | None = None,
+    dialer: Callable[[Any], Socket] | None = None,
 ) -> Socket:
     """Connects to *address* and returns the socket, with ``TCP_NODELAY`` set where it is TCP.
 
     *address* is ``"host:port"``, ``"[ipv6]:port"``, ``"unix:/path"``, or a tuple. The addresses of a name are raced as
     RFC 8305 has it: the next attempt starts when one has failed, or after a quarter of a second; the first that
     succeeds wins. *source* is the local IP address to connect from; *prepare* is called with each new socket before it
-    connects, to set options. Limit the time with ``netnet.timeout``; each attempt gets its share. Switches tasks; outside a loop it blocks. Raises ``OSError`` (of the class of the first
-    failure; all are told in the message, and are in its attribute ``failures``), ``socket.gaierror`` for an unknown
-    name, ``AddressError``, ``Cancelled``.
+    connects, to set options. *dialer*, such as ``netnet.socks.Dialer``, connects instead, to the address as it is.
+
+    Limit the time with ``netnet.timeout``; each attempt gets its share. Switches tasks; outside a loop it blocks. Raises
+    ``OSError`` (of the class of the first failure; all are told in the message, and are in its attribute ``failures``),
+    ``socket.gaierror`` for an unknown name, ``AddressError``, ``Cancelled``.
     """
     target = parse_address(address)
+    if dialer is not None:
+        if source is not None or prepare is not None:
+            raise UsageError("source and prepare are for connections made here: tell them to the dialer")
+        return dialer(target)
     if isinstance(target, UnixAddress):
         return _connect_unix(target, prepare)
     try:
@@ -51,8 +63,12 @@ def connect_any(
     prepare: Callable[[Socket], object] | None = None,
 ) -> Socket:
     """As ``connect``, to a target whose addresses are known already; *target* is what errors call it."""
-    if len(candidates) > 1:
-        candidates = interleaved(candidates)
+    if len(candidates) == 1:  # nobody to race with
+        try:
+            return _connect_one(candidates[0], source, prepare)
+        except OSError as error:
+            raise failed(target, [(candidates[0], error)]) from None
+    candidates = interleaved(candidates)
     return dial(candidates, lambda candidate: _connect_one(candidate, source, prepare), target=target)
 
 
@@ -78,7 +94,8 @@ class _SettingUp:
 
 
 def _connect_one(candidate: Resolved, source: str | None, prepare: Callable[[Socket], object] | None) -> Socket:
-    with _SettingUp(candidate.family) as sock:
+    sock = Socket(candidate.family, socket.SOCK_STREAM)
+    try:
         if prepare is not None:
             prepare(sock)
         if source is not None:
@@ -87,7 +104,10 @@ def _connect_one(candidate: Resolved, source: str | None, prepare: Callable[[Soc
         own = sock.getsockname()
         if own[1] == candidate.sockaddr[1] and own == sock.getpeername():
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the connection met itself: nobody listens there")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(sock, _TCP, _NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

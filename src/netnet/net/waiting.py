@@ -36,12 +36,13 @@ plain = socket.socket
 
 _set_plain_timeout = plain.settimeout
 
-_NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
+# as plain numbers: of the enumerations' members, each "&" and "|" is a call of Python code, and costs a microsecond
+_NONBLOCK = int(getattr(socket, "SOCK_NONBLOCK", 0))
 #: a broken connection is an error, whatever the program does about SIGPIPE
-NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
+DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 #: urgent data and the error queue: readiness is not about them, and the kernel never waits for them
-_AT_ONCE = getattr(socket, "MSG_OOB", 0) | getattr(socket, "MSG_ERRQUEUE", 0)
+_AT_ONCE = int(getattr(socket, "MSG_OOB", 0) | getattr(socket, "MSG_ERRQUEUE", 0))
 UNIX = int(getattr(socket, "AF_UNIX", -1))
 _STREAM = int(socket.SOCK_STREAM)
 _TCP = (0, int(socket.IPPROTO_TCP))
@@ -60,7 +61,7 @@ class WaitingSocket(socket.socket):
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         if fileno is None:
-            super().__init__(family, (socket.SOCK_STREAM if type == -1 else type) | _NONBLOCK, proto)
+            super().__init__(family, (_STREAM if type == -1 else type) | _NONBLOCK, proto)
         else:
             super().__init__(family, type, proto, fileno)
         default = socket.getdefaulttimeout()

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -110,6 +111,9 @@ class Crew:
     def adopt(self) -> None:
         """In the supervisor: the sockets of the plan are open, and workers will be started by it. Must not fail."""
 
+    def reject(self) -> None:
+        """In the supervisor: the plan was not adopted, or there was an error on the way to it. Must not fail."""
+
     def hire(self, number: int) -> object:
         """Before worker *number* is forked, in the supervisor. Returns what the other calls get for it.
 
@@ -123,6 +127,9 @@ class Crew:
     def new_server(self, ticket: Any) -> Serving:
         """In the worker's run: the server."""
         return self._make_server()
+
+    def served(self, ticket: Any) -> None:
+        """In the worker's run: its server has come to its end. Ends what ``new_server`` has begun besides."""
 
     def dismiss(self, ticket: Any) -> None:
         """After the worker's end, in the supervisor. Once for each ``hire``, and must not wait."""
@@ -174,8 +181,9 @@ class Supervisor:
         self._plan = Plan(sources, workers, drain_seconds)
         self._crew = crew if isinstance(crew, Crew) else Crew(crew)
         self._slots: list[_Slot] = []
-        #: the sockets that were opened here, by address: one for each worker, or one for all
-        self._listeners: dict[Address, list[Socket]] = {}
+        #: the sockets that were opened here: one for each worker, or one for all. By address, and which one of that
+        #: address: port 0 may be there several times, and is another port each time
+        self._listeners: dict[tuple[Address, int], list[Socket]] = {}
         self._workers: set[_Worker] = set()
         self._stopping = False
         self._stop = Event()
@@ -213,12 +221,14 @@ class Supervisor:
     def _open(self, plan: Plan) -> list[list[Socket]]:
         """The listeners of each worker; those that are open already are used again. Raises ``OSError``."""
         wanted: list[list[Socket]] = [[] for _ in range(plan.workers)]
+        times: Counter[Address] = Counter()
         for source in plan.sources:
             if isinstance(source, Socket):
                 shared = [source]
             else:
                 address = parse_address(source)
-                shared = self._listeners.setdefault(address, [])
+                shared = self._listeners.setdefault((address, times[address]), [])
+                times[address] += 1
                 self._listen(address, shared, plan.workers)
             for number, listeners in enumerate(wanted):
                 listeners.append(shared[min(number, len(shared) - 1)])
@@ -243,20 +253,21 @@ class Supervisor:
     def _close_unused(self) -> None:
         """Closes what no slot listens on any more."""
         used = {listener for slot in self._slots for listener in slot.listeners}
-        for address, opened in tuple(self._listeners.items()):
+        for key, opened in tuple(self._listeners.items()):
             kept = [listener for listener in opened if listener in used]
             for listener in opened:
                 if listener not in used:
                     listener.close()
-            self._listeners[address] = kept
+            self._listeners[key] = kept
             if not kept:
-                del self._listeners[address]
+                del self._listeners[key]
 
     # -- the life of a worker, seen from the supervisor
 
     def _fill(self, slot: _Slot) -> None:
-        """Starts a worker in an empty slot; where no process can be made, tries again."""
-        while not (self._stopping or slot.gone):
+        """Starts a worker in an empty slot, unless somebody else does; where no process can be made, tries again."""
+        before = slot.worker
+        while slot.worker is before and not (self._stopping or slot.gone):
             try:
                 slot.worker = self._start(slot)
             except OSError as error:
@@ -430,6 +441,7 @@ class Supervisor:
         except Exception as error:
             log.error("nothing was changed: %s", error)
             self._close_unused()  # what was opened before it failed
+            self._crew.reject()
             return False
         self._plan = plan
         self._crew.adopt()
@@ -447,15 +459,14 @@ class Supervisor:
     def _replace_all(self) -> None:
         """Replaces the workers one by one: the successor is ready before the old one is told to drain."""
         for slot in tuple(self._slots):
-            old = slot.worker
-            try:
-                new = self._start(slot)
-            except OSError as error:
-                log.error("worker %d: no successor can be started: %s; the old one stays", slot.number, error.strerror)
+            new = self._start_successor(slot)
+            if new is None:
                 return
+            old = slot.worker
             if not self._is_ready(new):
                 log.error("worker %d: its successor, process %d, is not ready; the old one stays", slot.number, new.pid)
                 self._tell(new, _STOP)
+                self._fill_empty()
                 return
             if self._stopping:
                 return
@@ -466,6 +477,27 @@ class Supervisor:
             slot.crashes = 0
             if old is not None:
                 self._tell(old, _RETIRE)
+
+    def _start_successor(self, slot: _Slot) -> _Worker | None:
+        """Where no process can be made, tries again: the plan is adopted, and its new sockets wait for somebody. ``None``
+        at the end of the service."""
+        while not self._stopping:
+            try:
+                return self._start(slot)
+            except OSError as error:
+                pause = slot.next_pause() or PAUSE_SECONDS
+                log.error(
+                    "worker %d: no successor can be started: %s; the old one stays; trying again in %g s",
+                    *(slot.number, error.strerror, pause),
+                )
+                self._stop.wait(pause)
+        return None
+
+    def _fill_empty(self) -> None:
+        """Starts workers for the slots that have never had one: connections wait there already."""
+        for slot in self._slots:
+            if slot.worker is None:
+                self._group.spawn(self._fill, slot, name=f"netnet supervisor: worker {slot.number}")
 
     def _is_ready(self, worker: _Worker) -> bool:
         """Waits until it is ready, or has ended, or the time is up."""
@@ -523,6 +555,7 @@ class Supervisor:
         control.sendall(_READY)
         server.serve_all(listeners)
         obedience.cancel()
+        self._crew.served(self._ticket)
 
 
 def _flush() -> None:

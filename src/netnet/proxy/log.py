@@ -422,9 +422,11 @@ class _Stamp:
         return f"{self._text}.{int(instant * 1000) % 1000:03}{self._end}"
 
 
+_encode: Final = json.JSONEncoder(ensure_ascii=True, default=str).encode  # made once: dumps() would make one each time
+
+
 def _json_line(members: Mapping[str, object]) -> bytes:
-    text = json.dumps(members, ensure_ascii=True, default=str)
-    return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
+    return _encode(members).replace("\x7f", "\\u007f").encode("ascii") + b"\n"
 
 
 def _shortened(name: str, value: object, characters: int) -> object:

@@ -45,7 +45,7 @@ class RunningService(Service):
             )
 
         super().__init__(read_with_options, writer, workers=workers, quiet=quiet)
-        self._overview = Overview(self.tallies, bans=self.ledger.bans)
+        self._overview = Overview(self.tallies, bans=lambda: self.ledger.bans())
         self._links: dict[Ticket, Link] = {}
         self._recent = Recent()
         self._group: TaskGroup | None = None
@@ -53,6 +53,7 @@ class RunningService(Service):
         self._open: dict[Address, Socket] = {}
         self._opening: dict[Address, Socket] = {}
         self._answering: dict[Address, Task[None]] = {}
+        self._attending: Task[None] | None = None  # in a worker
 
     def run(self, supervisor: Supervisor, greet: Callable[[list[SocketAddress]], object]) -> None:
         """Serves until SIGTERM or Ctrl-C; *greet* is told the addresses when all is open. Switches tasks."""
@@ -64,6 +65,7 @@ class RunningService(Service):
                 self._group.cancel("the service ends")
         finally:
             loop.forget_drain(self)
+            self.reject()
             for listener in self._open.values():
                 listener.close()
 
@@ -74,14 +76,18 @@ class RunningService(Service):
 
     def open_for(self, configuration: Configuration) -> None:
         """Opens the addresses of metrics and status; those that are open already stay."""
-        for listener in self._opening.values():
-            listener.close()
-        self._opening = {}
         if configuration.metrics is not None and configuration.metrics not in self._open:
             Metrics(self._overview)  # where the extra is missing, it is said now
             self._opening[configuration.metrics] = listen(configuration.metrics)
         if configuration.status is not None and UnixAddress(configuration.status) not in self._open:
             self._opening[UnixAddress(configuration.status)] = listen_status(configuration.status)
+
+    def reject(self) -> None:
+        """What was opened for it is closed."""
+        super().reject()
+        for listener in self._opening.values():
+            listener.close()
+        self._opening = {}
 
     def adopt(self) -> None:
         """The new addresses are answered at, and no longer those that are gone from the configuration."""
@@ -130,4 +136,10 @@ class RunningService(Service):
     def attend_in_worker(self, ticket: Ticket, server: Server) -> None:
         """Answers the supervisor's questions."""
         tally = ticket.generation.tally
-        spawn(answer, ticket.theirs, server, tally, self._recent, name="proxy worker: status")
+        self._attending = spawn(answer, ticket.theirs, server, tally, self._recent, name="proxy worker: status")
+
+    def served(self, ticket: Ticket) -> None:
+        """There is nothing more to ask it."""
+        assert self._attending is not None, "it was new_server that has begun to answer"
+        self._attending.cancel()
+        super().served(ticket)

@@ -40,9 +40,10 @@ from netnet.socks.settings import Entrance, connections_max
 
 log = logging.getLogger("netnet.proxy")
 
-#: workers that there can be at once, those included that only wait for their last connections after a change of the
-#: configuration. Each costs a row of the shared memory, and a process
-SEATS: Final = 256
+#: workers that there can be at once, for each that serves: the others only wait for their last connections, after
+#: changes of the configuration. Each seat costs memory, and a little time in each count
+SEATS_A_WORKER: Final = 8
+SEATS_MIN: Final = 32
 
 
 class NotStartedError(Error):
@@ -88,19 +89,28 @@ class Service(Crew):
         self._inherited: dict[str, list[Socket]] | None = None
         self.writer = writer
         self.descriptors = raise_descriptor_limit()
-        self.ledger = Ledger(seats=SEATS)
+        self.seats = 0
+        self._ledger: Ledger | None = None
         self.tallies = Tallies()
         self.tickets: dict[int, Ticket] = {}  #: by seat
         self.generation: Generation | None = None
         self._next: Generation | None = None
         self._entered = contextlib.ExitStack()  # of a worker, to its end
 
+    @property
+    def ledger(self) -> Ledger:
+        """What workers must agree upon; from the first plan on."""
+        assert self._ledger is not None, "it is made with the first plan"
+        return self._ledger
+
     # -- in the supervisor
 
     def plan(self) -> Plan:
         """Reads the configuration, and makes what the next workers go by, if it is adopted."""
-        self._give_up()
+        self.reject()
         configuration = self._read()
+        count = self._workers or configuration.workers or cores()
+        self._seat(count)
         for warning in configuration.warnings:
             log.warning("%s", warning)
         found = [pair for listener in configuration.listeners for pair in self._sources(listener)]
@@ -108,13 +118,21 @@ class Service(Crew):
         self.open_for(configuration)
         rules = configuration.settings.rules
         names = [rule.name for rule in rules.rules] if rules else ()
-        tally = Tally(SEATS, users=configuration.settings.users, rules=names)
+        tally = Tally(self.seats, users=configuration.settings.users, rules=names)
         self._next = Generation(configuration, tuple(entrance for _, entrance in found), tally, became)
-        count = self._workers or configuration.workers or cores()
         return Plan([source for source, _ in found], count, configuration.drain_seconds)
 
-    def _give_up(self) -> None:
-        """The plan before was not adopted."""
+    def _seat(self, count: int) -> None:
+        """Sees to it that *count* workers have their seats; how many seats there are is settled at the first plan."""
+        if self._ledger is None:
+            self.seats = max(SEATS_MIN, count * SEATS_A_WORKER)
+            self._ledger = Ledger(seats=self.seats)
+        elif count * 2 > self.seats:  # all of them are replaced while the older ones still serve
+            most = self.seats // 2
+            raise NotStartedError(f"workers = {count}: there can be {most} at most without starting the proxy anew")
+
+    def reject(self) -> None:
+        """The plan was not adopted: what was made for it is given back."""
         given_up, self._next = self._next, None
         if given_up is not None:
             given_up.tally.close()
@@ -149,9 +167,9 @@ class Service(Crew):
     def hire(self, number: int) -> Ticket:
         """A seat and a socket pair for the next worker."""
         assert self.generation is not None
-        seat = next((seat for seat in range(SEATS) if seat not in self.tickets), None)
+        seat = next((seat for seat in range(self.seats) if seat not in self.tickets), None)
         if seat is None:
-            raise OSError(0, f"there are {SEATS} workers already; the older ones wait for their last connections")
+            raise OSError(0, f"there are {self.seats} workers already; the older ones wait for their last connections")
         ours, theirs = socket.socketpair()
         ticket = Ticket(number, seat, self.generation, _own(ours), _own(theirs))
         self.tickets[seat] = ticket
@@ -216,6 +234,11 @@ class Service(Crew):
 
     def close_in_worker(self) -> None:
         """Closes what only the supervisor needs."""
+
+    def served(self, ticket: Ticket) -> None:
+        """The worker ends: its last lines go out."""
+        self._entered.close()
+        self.writer.close()
 
     def note(self, session: Session) -> None:
         """In a worker: a connection has ended."""

@@ -16,8 +16,9 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import IO, TYPE_CHECKING, Final
 
 from netnet.proxy.document import ConnectionStatus, Status, WorkerStatus
@@ -41,6 +42,12 @@ ROWS_WITHOUT_TERMINAL: Final = 20
 #: rows of the lower half, and of workers: the rest of the screen is for connections
 LOWER_ROWS: Final = 12
 WORKER_ROWS_MAX: Final = 8
+
+#: below this a terminal does without some columns
+NARROW_COLUMNS: Final = 110
+
+#: "999 MB"
+FIGURE_WIDTH: Final = 6
 
 #: a loop whose timers are so late, or that answers so late, holds connections up
 SLOW_SECONDS: Final = 0.1
@@ -194,20 +201,33 @@ def picture(seen: Changes, *, rows: int) -> RenderableType:
     """All of it, one below the other, with at most *rows* rows a table. Imports Rich."""
     from rich.console import Group
 
-    return Group(_head(seen), _workers(seen), _connections(seen, rows), _users(seen, rows), _failures(seen, rows))
+    return Group(
+        _head(seen),
+        _workers(seen).table,
+        _connections(seen, rows).table,
+        _users(seen, rows).table,
+        _failures(seen, rows).table,
+    )
 
 
-def screen(seen: Changes, *, rows: int, notice: str = "") -> RenderableType:
-    """All of it for a terminal with so many *rows*; what is too much is cut off. Imports Rich."""
+def screen(seen: Changes, *, rows: int, columns: int, notice: str = "") -> RenderableType:
+    """All of it for a terminal of that size; what is too much is cut off, or left out. Imports Rich."""
     from rich.layout import Layout
     from rich.text import Text
 
+    narrow = columns < NARROW_COLUMNS
     workers = min(len(seen.status["workers"]), WORKER_ROWS_MAX) + 2
     head = Text(printable(notice), style="bold red") if notice else _head(seen)
     whole, lower = Layout(), Layout(size=min(LOWER_ROWS, rows // 3))
-    lower.split_row(Layout(_users(seen, LOWER_ROWS), ratio=2), Layout(_failures(seen, LOWER_ROWS), ratio=3))
+    lower.split_row(
+        Layout(_users(seen, LOWER_ROWS, narrow).table, ratio=2),
+        Layout(_failures(seen, LOWER_ROWS, narrow).table, ratio=3),
+    )
     whole.split_column(
-        Layout(head, size=3), Layout(_workers(seen), size=workers), Layout(_connections(seen, rows)), lower
+        Layout(head, size=3),
+        Layout(_workers(seen, narrow).table, size=workers),
+        Layout(_connections(seen, rows, narrow).table),
+        lower,
     )
     return whole
 
@@ -229,23 +249,25 @@ def _head(seen: Changes) -> RenderableType:
     return text
 
 
-def _workers(seen: Changes) -> Table:
-    table = _table("WORKER", "PID", ">CONNECTIONS", ">CPU", ">MEMORY", ">DESCRIPTORS", ">LAG", ">UP", "STATE")
+def _workers(seen: Changes, narrow: bool = False) -> _Sheet:
+    sheet = _Sheet(
+        "WORKER", "PID", ">CONNECTIONS", ">CPU", ">MEMORY", ">DESCRIPTORS", ">LAG", "+>UP", "STATE", narrow=narrow
+    )
     for worker in seen.status["workers"]:
         process = worker["process"]
-        table.add_row(
+        sheet.add(
             str(worker["seat"]),
             str(worker["pid"]),
             f"{worker['connections']:,}",
             f"{seen.busy.get(worker['pid'], 0):.0%}",
             size(process["rss_bytes"]),
-            f"{process['descriptors']:,}/{process['descriptors_max']:,}",
+            "?" if process["descriptors"] < 0 else f"{process['descriptors']:,}/{process['descriptors_max']:,}",
             f"{worker['loop']['lag_seconds'] * 1000:.1f} ms",
             age(worker["uptime_seconds"]),
-            *[state(worker)],
+            state(worker),
             style="red" if worker["silent_seconds"] else "yellow" if worker["draining"] else "",
         )
-    return table
+    return sheet
 
 
 def state(worker: WorkerStatus) -> str:
@@ -257,9 +279,9 @@ def state(worker: WorkerStatus) -> str:
     return "slow" if max(worker["loop"]["lag_seconds"], worker["answer_seconds"]) > SLOW_SECONDS else "well"
 
 
-def _connections(seen: Changes, rows: int) -> Table:
+def _connections(seen: Changes, rows: int, narrow: bool = False) -> _Sheet:
     """Those that move most now first, then those that have moved most."""
-    table = _table("CLIENT", "USER", "TARGET", "RULE", ">AGE", ">IN", ">OUT", ">IN/s", ">OUT/s")
+    sheet = _Sheet("CLIENT", "USER", "TARGET", "+RULE", ">AGE", "+>IN", "+>OUT", ">IN/s", ">OUT/s", narrow=narrow)
     still = (0.0, 0.0)
     ranked = sorted(
         seen.status["top"],
@@ -269,56 +291,66 @@ def _connections(seen: Changes, rows: int) -> Table:
     for row in ranked[:rows]:
         out, into = seen.connections.get(key(row), still)
         target = row["target"] if row["command"] in ("", "connect") else f"{row['command']} {row['target']}"
-        table.add_row(
-            *_shown(row["client"], row["user"] or "-", target, row["rule"]),
+        sheet.add(
+            *(row["client"], row["user"] or "-", target, row["rule"]),
             *(age(row["seconds"]), size(row["received"]), size(row["sent"]), _rate(into), _rate(out)),
         )
-    return table
+    return sheet
 
 
-def _users(seen: Changes, rows: int) -> Table:
-    table = _table("USER", ">CONNECTIONS", ">IN", ">OUT", ">IN/s", ">OUT/s")
+def _users(seen: Changes, rows: int, narrow: bool = False) -> _Sheet:
+    sheet = _Sheet("USER", ">OPEN", "+>IN", "+>OUT", ">IN/s", ">OUT/s", narrow=narrow)
     for user in seen.status["users"][:rows]:
         out, into = seen.users.get(user["user"], (0.0, 0.0))
-        table.add_row(
-            *_shown(user["user"]),
+        sheet.add(
+            user["user"],
             f"{user['connections']:,}",
             *(size(user["received"]), size(user["sent"]), _rate(into), _rate(out)),
         )
-    return table
+    return sheet
 
 
-def _failures(seen: Changes, rows: int) -> Table:
-    table = _table("FAILED", "CLIENT", "TARGET", "WHY")
+def _failures(seen: Changes, rows: int, narrow: bool = False) -> _Sheet:
+    sheet = _Sheet("!FAILED", "+CLIENT", "TARGET", "WHY", narrow=narrow)
     for row in seen.status["failures"][:rows]:
         why = row["ending"] or ""
-        table.add_row(
+        sheet.add(
             time.strftime("%H:%M:%S", time.localtime(row["time"])),
-            *_shown(row["client"], row["target"], f"{why}: {row['detail']}" if row["detail"] else why),
+            *(row["client"], row["target"], f"{why}: {row['detail']}" if row["detail"] else why),
         )
-    return table
+    return sheet
 
 
-def _table(*headings: str) -> Table:
-    """A table without lines; a heading that begins with > stands at the right."""
-    from rich.table import Table
+class _Sheet:
+    """A table without lines. Of a heading, > in front stands for figures, which are at the right and are not shortened,
+    + for a column that a narrow terminal does without, ! for one that is not shortened either.
 
-    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="reverse")
-    for heading in headings:
-        table.add_column(
-            heading.removeprefix(">"),
-            justify="right" if heading[0] == ">" else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    return table
+    Cells are shown as they are, whoever has sent them: neither Rich's markup nor the terminal's sequences mean anything.
+    """
 
+    def __init__(self, *headings: str, narrow: bool) -> None:
+        from rich.table import Table
+        from rich.text import Text
 
-def _shown(*texts: str) -> Sequence[RenderableType]:
-    """What others have sent, as it is: neither Rich's markup nor the terminal's sequences mean anything in it."""
-    from rich.text import Text
+        def cell(text: str) -> Text:
+            # Rich takes width from the columns that may wrap; that their cells do not is said in the cells
+            return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
-    return [Text(printable(text)) for text in texts]
+        self._cell = cell
+        self._shown = [not (narrow and heading[0] == "+") for heading in headings]
+        self.table: Table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="reverse")
+        for heading in compress(headings, self._shown):
+            figures = ">" in heading
+            self.table.add_column(
+                self._cell(heading.lstrip("+>!")),
+                justify="right" if figures else "left",
+                min_width=FIGURE_WIDTH if figures else None,
+                no_wrap=figures or "!" in heading,
+            )
+
+    def add(self, *cells: str, style: str = "") -> None:
+        """A row, with the cells of all columns."""
+        self.table.add_row(*map(self._cell, compress(cells, self._shown)), style=style)
 
 
 def size(count: float) -> str:
@@ -372,7 +404,7 @@ def _watch(path: str, interval_seconds: float) -> None:
         seen = changes(None, source.read())
         due = time.monotonic() + interval_seconds
         while True:
-            live.update(screen(seen, rows=console.height, notice=source.notice), refresh=True)
+            live.update(screen(seen, rows=console.height, columns=console.width, notice=source.notice), refresh=True)
             if (key_pressed := pressed(max(0.0, due - time.monotonic()))) == "q":
                 return
             if key_pressed is None:  # else: another key, or another size of the window

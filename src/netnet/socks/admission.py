@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from netnet.errors import UsageError
 from netnet.net.serving import Permits
 from netnet.net.throttle import Throttle
+from netnet.runtime.api import now
 from netnet.runtime.sync import Event, Semaphore
 from netnet.socks.ledger import Ledger
 from netnet.socks.reception import RefusedError
@@ -37,12 +38,12 @@ class Visit:
 
 class Admission:
     """The limits of *settings*. Without a *ledger* it has one of its own. *places*: how many connections this process
-    can have, whatever the others do."""
+    can have, whatever the others do. *logins*: whether anybody can log in, and so fail to."""
 
-    def __init__(self, settings: Settings, ledger: Ledger | None, places: int | None) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger | None, places: int | None, *, logins: bool) -> None:
         self._limits = limits = settings.limits
         self._users = settings.users
-        self.ledger = Ledger.private() if ledger is None else ledger
+        self.ledger = Ledger.private(clock=now) if ledger is None else ledger
         self.permits: Permits | None = None
         if limits.connections is not None and ledger is not None:
             self.permits = SharedPermits(self.ledger, limits.connections, places or limits.connections)
@@ -50,7 +51,7 @@ class Admission:
             self.permits = Semaphore(min(filter(None, (limits.connections, places))))
         self._counts_clients = limits.connections_per_client is not None
         self._counts_rate = limits.new_connections_per_second_per_client is not None
-        self._watches_logins = bool(settings.users)
+        self._watches_logins = logins
 
     # -- clients
 
@@ -58,9 +59,7 @@ class Admission:
         """Raises ``RefusedError`` for a client that is banned, comes too often, or has as many connections as it may."""
         limits = self._limits
         if self._watches_logins:
-            left = self.ledger.ban_left(visit.packed)
-            if left > 0:
-                raise RefusedError(Ending.BANNED, f"for another {left:.0f} s")
+            self.check_ban(visit)
         if self._counts_rate:
             rate = limits.new_connections_per_second_per_client
             assert rate is not None
@@ -69,6 +68,13 @@ class Admission:
         if self._counts_clients:
             assert limits.connections_per_client is not None
             self._take(visit, "client", visit.packed, limits.connections_per_client)
+
+    def check_ban(self, visit: Visit) -> None:
+        """Raises ``RefusedError`` for a client that is banned. To be asked at each login as well: else a client that has
+        opened many connections before its first failure could try as many passwords."""
+        left = self.ledger.ban_left(visit.packed)
+        if left > 0:
+            raise RefusedError(Ending.BANNED, f"for another {left:.0f} s")
 
     def check_proxy(self, visit: Visit, entrance: Entrance) -> None:
         """Raises ``RefusedError`` for a peer that is not trusted to say for whom it connects."""

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from netnet.errors import Error, ProtocolError
 from netnet.net.sockets import Socket
-from netnet.socks.handshake import ClientHandshake, LoginRefusedError, Reply
+from netnet.socks.handshake import ClientHandshake, LoginRefusedError
 from netnet.socks.http import HttpClient
 from netnet.socks.requests import Command, Outcome, Request
 from netnet.socks.socks5 import Login, UnsupportedError
@@ -127,10 +127,10 @@ class Conversation(Protocol):
     """What is said on one connection to a proxy, up to its reply and not a byte further."""
 
     def hold(self, sock: Socket) -> Answer:
-        """Asks, and waits for the reply. Switches tasks. Raises ``ProtocolError``, ``OSError``, ``Cancelled``."""
+        """Asks, and waits for the reply; again, after a BIND that was granted, for the second one.
 
-    def hear_more(self, sock: Socket) -> Answer:
-        """Waits for the second reply, after a BIND that was granted. As ``hold``."""
+        Switches tasks. Raises ``ProtocolError``, ``OSError``, ``Cancelled``.
+        """
 
 
 def converse(proxy: Proxy, request: Request) -> Conversation:
@@ -148,7 +148,7 @@ def converse(proxy: Proxy, request: Request) -> Conversation:
 class _SocksConversation:
     """SOCKS4, 4a, 5."""
 
-    __slots__ = ("_handshake",)
+    __slots__ = ("_answered", "_handshake")
 
     def __init__(self, proxy: Proxy, request: Request) -> None:
         login = None
@@ -157,24 +157,20 @@ class _SocksConversation:
         elif proxy.user is not None:
             request.user_id = proxy.user.encode("utf-8", "surrogateescape")
         self._handshake = ClientHandshake(proxy.version, request, login)
+        self._answered = False
 
     def hold(self, sock: Socket) -> Answer:
         handshake = self._handshake
+        if self._answered:
+            handshake.expect_second()
         while True:
             output = handshake.take_output()
             if output:
                 sock.sendall(output)
             reply = handshake.feed(_some(sock.recv(handshake.bytes_wanted)))
             if reply is not None:
-                return _answer(reply)
-
-    def hear_more(self, sock: Socket) -> Answer:
-        self._handshake.expect_second()
-        return self.hold(sock)
-
-
-def _answer(reply: Reply) -> Answer:
-    return Answer(reply.outcome, WORDS_OF_OUTCOME[reply.outcome], reply.host, reply.port)
+                self._answered = True
+                return Answer(reply.outcome, WORDS_OF_OUTCOME[reply.outcome], reply.host, reply.port)
 
 
 def _some(data: bytes) -> bytes:
@@ -207,6 +203,3 @@ class _HttpConversation:
             wants = "wants a login" if self._login is None else "does not take this user name and password"
             raise LoginRefusedError(f"the proxy {wants}: {said}")
         return Answer(client.outcome, f"{WORDS_OF_OUTCOME[client.outcome]} ({said})")
-
-    def hear_more(self, sock: Socket) -> Answer:
-        raise UnsupportedError("HTTP has no second reply", Outcome.COMMAND_UNSUPPORTED)

@@ -130,7 +130,7 @@ class Call:
         except UnsupportedError as error:
             raise self._error(place, ERRNO_OF_OUTCOME[error.outcome], str(error), error.outcome) from None
         sock = self._reach(place)
-        answer = self._hear(place, sock, conversation.hold)
+        answer = self._hear(place, sock, conversation)
         if not answer.outcome:
             return Talk(sock, conversation, answer)
         sock.close()
@@ -149,13 +149,13 @@ class Call:
             why = (error.strerror or str(error)).removeprefix(f"connect to {target}: ")
             raise self._error(place, number, f"the proxy cannot be reached: {why}") from error
 
-    def hear_last(self, sock: Socket, hold: Callable[[Socket], Answer]) -> Answer:
-        """What the last proxy says on *sock*, which is closed if that is not an answer."""
-        return self._hear(len(self.chain) - 1, sock, hold)
+    def hear_more(self, talk: Talk) -> Answer:
+        """What the last proxy says after it has granted; the connection is closed if that is not an answer."""
+        return self._hear(len(self.chain) - 1, talk.sock, talk.conversation)
 
-    def _hear(self, place: int, sock: Socket, hold: Callable[[Socket], Answer]) -> Answer:
+    def _hear(self, place: int, sock: Socket, conversation: Conversation) -> Answer:
         try:
-            return hold(sock)
+            return conversation.hold(sock)
         except (ProtocolError, OSError) as error:
             sock.close()
             raise self._error(place, *explained(error)) from error
@@ -175,7 +175,12 @@ class Call:
         if len(self.chain) > 1:
             assert isinstance(address, InetAddress)
             return address.host
-        return _LOOPBACK if isinstance(address, UnixAddress) else str(sock.getpeername()[0])
+        if isinstance(address, UnixAddress):
+            return _LOOPBACK
+        try:
+            return str(sock.getpeername()[0])
+        except OSError as error:  # reset meanwhile
+            raise self._error(0, *explained(error)) from error
 
     # -- errors
 

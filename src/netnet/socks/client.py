@@ -67,9 +67,9 @@ def bind(
             sock, address = binding.accept()
 
     Few proxies have it, and those that do differ in how they treat *expected*: many look at its IP address only. Of a
-    name that is looked up here the first address is expected. The other parameters, and what is raised, are those of
-    ``connect``; an HTTP proxy is a ``ProxyError`` (``EOPNOTSUPP``). Switches tasks; outside a loop it blocks. RFC 1928
-    section 4.
+    name that is looked up here one address is expected: the first that the proxy grants. The other parameters, and what
+    is raised, are those of ``connect``; HTTP has no BIND, which is a ``ProxyError`` (``EOPNOTSUPP``). Switches tasks;
+    outside a loop it blocks. RFC 1928 section 4.
     """
     goal = _ANYBODY if expected is None else destination(expected)
     call = Call("bind" if expected is None else f"bind for {goal}", goal, parse_chain(via), source, prepare)
@@ -103,7 +103,7 @@ class Binding:
         talk, self._talk = self._talk, None
         if talk is None:
             raise ClosedError("this binding is closed, or its connection was accepted already")
-        answer = self._call.hear_last(talk.sock, talk.conversation.hear_more)
+        answer = self._call.hear_more(talk)
         if answer.outcome:
             talk.sock.close()
             raise self._call.last_refusal(answer)

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from netnet.errors import AddressError, ClosedError, ProtocolError
 from netnet.kernel.address import InetAddress, IPv4Address, IPv6Address
-from netnet.net.poll import Poll, Ready
+from netnet.net.poll import Poll
 from netnet.net.resolve import Resolved, resolve
 from netnet.net.sockets import Socket
 from netnet.socks.asking import ProxyError, proxy_error
@@ -146,9 +146,7 @@ class Association:
         """Until there may be a datagram. Raises when there will be none."""
         if self._ended:
             raise self._end()
-        for source, ready in self._poll.select():
-            if ready & Ready.CLOSED:
-                raise ClosedError
+        for source, _ in self._poll.select():
             if source is self._control:
                 self._look_at_control()
 

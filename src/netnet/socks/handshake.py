@@ -204,8 +204,8 @@ class ClientHandshake(_Machine):
     """The client's side: asks a proxy for *request*.
 
     Send ``take_output()``, first before anything has come, and after each ``feed``, which returns the ``Reply`` when it
-    is there. Do not read more than ``bytes_wanted`` at once: what is behind the reply is the target's. *version* is 4
-    or 5. Raises ``ProtocolError`` for a request that the version cannot say.
+    is there. Do not read more than ``bytes_wanted`` at once: what is behind the reply is the target's; then it is 0.
+    *version* is 4 or 5. Raises ``ProtocolError`` for a request that the version cannot say.
     """
 
     __slots__ = ("_login", "_message", "_request", "bytes_wanted")
@@ -230,7 +230,9 @@ class ClientHandshake(_Machine):
     def feed(self, data: bytes) -> Reply | None:
         """Takes what the proxy sent; returns its reply. Raises ``ProtocolError``, ``LoginRefusedError`` among them."""
         event = self._feed(data)
-        if event is None and self._await is not None:
+        if self._await is None:
+            self.bytes_wanted = 0
+        else:
             self._count(self._buffer)
         return event  # type: ignore[return-value]  # its readers have no other events
 

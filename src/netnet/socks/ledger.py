@@ -35,10 +35,10 @@ from netnet.net.throttle import (
     SHARE_SECONDS_MAX,
     WAIT_SECONDS_MIN,
 )
-from netnet.socks.ledger_rows import ADDRESS_BYTES, Rows
+from netnet.socks.ledger_rows import ADDRESS_BYTES, FORGOTTEN, TURNED_AWAY, Rows
 
 #: 128 Ki rows are 7.5 MiB and 0.5 MiB a seat, if all are touched. With 40,000 in use a set of 32 has ten on average,
-#: and the chance that any of the 4096 sets is full is 1 in 30,000
+#: and the chance that any of the 4096 sets would need more than it has is 1 in 30,000
 ROWS: Final = 1 << 17
 
 #: the first delay of an answer to a failed login; it doubles from there. Nobody feels it, and it slows down 100 tries
@@ -55,7 +55,6 @@ _SLACK: Final = 0.001
 
 _IPV4_IN_IPV6: Final = bytes(10) + b"\xff\xff"
 
-
 _CLIENT: Final = "client"
 _CLIENT_PREFIX: Final = b"client\0"
 
@@ -63,7 +62,8 @@ _CLIENT_PREFIX: Final = b"client\0"
 class Ledger:
     """Counts, rates and bans that hold over all the processes that share them.
 
-    *seats*: how many processes can count connections at the same time, those that drain included. *rows*: how many
+    *seats*: how many processes can count connections at the same time, those that drain included; many cost nothing while
+    the low numbers are used first. *rows*: how many
     clients, users and buckets can be known at once; what happens then is told above. *clock* returns the present
     instant in seconds, never below 0, and the same in all processes; it is the clock of the loop.
 
@@ -159,8 +159,10 @@ class Ledger:
         table = self._rows
         name = table.name(_key(kind, key))
         row = table.find(name)
-        count = table.total(row) if row >= 0 else 0
-        return count if row >= 0 and table.is_named(row, name) else 0
+        if row < 0:
+            return 0
+        count = table.total(row)
+        return count if table.is_named(row, name) else 0
 
     # -- new connections a second
 
@@ -181,8 +183,9 @@ class Ledger:
             row = table.claim(name, now)
             if row < 0:
                 return False
-            # a rate that was lower before a reload may have set the instant further ahead than this one ever does
-            instant = min(max(table.instants[row], now), now + (burst + 1) * interval)
+            instant = max(table.instants[row], now)
+            if instant - now > (burst + 1) * interval:  # it was set by a lower rate, before a reload
+                instant = table.instants[row] = now + burst * interval
             if instant - now > (burst - 1 + _SLACK) * interval:
                 return False
             table.instants[row] = instant + interval
@@ -283,12 +286,12 @@ class Ledger:
     @property
     def turned_away(self) -> int:
         """How often a full set of rows made the ledger refuse what might have been within its limit."""
-        return int(self._rows.tallies[0])
+        return int(self._rows.tallies[TURNED_AWAY])
 
     @property
     def forgotten(self) -> int:
         """How often a client's failed logins were forgotten early to make room."""
-        return int(self._rows.tallies[1])
+        return int(self._rows.tallies[FORGOTTEN])
 
 
 class Bucket:
@@ -319,8 +322,9 @@ class Bucket:
             row = table.claim(self._name, now)
             if row < 0:
                 return 0
-            # a rate that was lower before a reload may have set the instant further ahead than this one ever does
-            full_at = min(max(table.instants[row], now), now + self._burst / self._rate)
+            full_at, latest = max(table.instants[row], now), now + self._burst / self._rate
+            if full_at > latest:  # it was set for a lower rate, before a reload
+                full_at = table.instants[row] = latest
             there = self._burst - (full_at - now) * self._rate
             if there < self._share:
                 return 0
@@ -346,10 +350,10 @@ class Bucket:
     def ready_at(self, now: float) -> float:
         """When to ask again after a grant of 0. Who waits with others for one bucket comes before them now and then."""
         row = self._rows.find(self._name)
-        full_at = self._rows.instants[row] if row >= 0 else now
-        wait = full_at - now - (self._burst - self._share) / self._rate
-        longest = self._share / self._rate
-        return now + max(WAIT_SECONDS_MIN, min(wait, longest)) + random.random() * SPREAD_SECONDS
+        if row < 0:  # there was no room for it
+            return now + SHARE_SECONDS
+        wait = self._rows.instants[row] - now - (self._burst - self._share) / self._rate
+        return now + max(WAIT_SECONDS_MIN, wait) + random.random() * SPREAD_SECONDS
 
 
 def client_key(packed: bytes) -> bytes:

@@ -39,6 +39,10 @@ NAME_BYTES: Final = 16
 ADDRESS_BYTES: Final = 16
 _SET_BYTES: Final = WAYS * NAME_BYTES
 
+#: what the tallies count: names for which there was no row, and rows taken from those with failed logins only
+TURNED_AWAY: Final = 0
+FORGOTTEN: Final = 1
+
 #: a page's worth of instants: what ``rows_banned_after`` looks at in one go
 _STRETCH: Final = 512
 
@@ -77,6 +81,7 @@ class Rows:
 
     __slots__ = (
         "__weakref__",
+        "_in_use",
         "_key",
         "_lock_file",
         "_memory",
@@ -132,6 +137,7 @@ class Rows:
             ("bans", 8 * rows),
             ("latest", 8),
             ("tallies", 8 * 2),
+            ("in_use", 8),
             ("failures", 4 * rows),
             ("counts", 4 * rows * seats),
             ("sat_in", seats),
@@ -148,6 +154,7 @@ class Rows:
         self.bans = raw["bans"].cast("d")
         self.latest = raw["latest"].cast("d")
         self.tallies = raw["tallies"].cast("Q")
+        self._in_use = raw["in_use"].cast("Q")
         self.failures = raw["failures"].cast("I")
         self.counts = raw["counts"].cast("I")
         self._raw_bans = raw["bans"]
@@ -189,25 +196,29 @@ class Rows:
             if forgetful < 0 or self.forget_at[row] < self.forget_at[forgetful]:
                 forgetful = row
         if forgetful < 0:
-            self.tallies[0] += 1
+            self.tallies[TURNED_AWAY] += 1
             return -1
-        self.tallies[1] += 1
+        self.tallies[FORGOTTEN] += 1
         return self._rename(forgetful, name)
 
     def _is_in_force(self, row: int, now: float) -> bool:
         """Whether it has a count, a rate or a ban that must not be lost."""
-        return self.instants[row] > now or self.bans[row] > now or any(self.counts[row :: self.rows])
+        return self.instants[row] > now or self.bans[row] > now or any(self._counts_of(row))
 
     def _rename(self, row: int, name: bytes) -> int:
-        """Gives a row to *name*. It is empty before it has the name."""
+        """Gives a row to *name*. It is empty before it has the name; failures that are forgotten count as none."""
         self.forget_at[row] = self.instants[row] = self.bans[row] = 0.0
-        self.failures[row] = 0
         self._memory[row * NAME_BYTES : (row + 1) * NAME_BYTES] = name
         return row
 
     def total(self, row: int) -> int:
         """The count of a row, all seats together."""
-        return sum(self.counts[row :: self.rows])
+        return sum(self._counts_of(row))
+
+    def _counts_of(self, row: int) -> memoryview:
+        """The counts of a row. Those of seats behind the last in use are left out: to read is to touch, and memory that
+        is touched is there."""
+        return self.counts[row : self._in_use[0] * self.rows : self.rows]
 
     def rows_banned_after(self, now: float) -> Sequence[int]:
         """The rows with a ban that ends after *now*. Looks at a page at a time, as most have never had one."""
@@ -236,6 +247,7 @@ class Rows:
                 raise RuntimeError(f"{which} is taken by a living process: make the ledger with more than {self.seats}")
             self._clear(chosen)
             self._sat_in[chosen] = 1
+            self._note_last()
         finally:
             self.unlock()
         self.seat, self.base, self._sitter = chosen, chosen * self.rows, os.getpid()
@@ -251,6 +263,7 @@ class Rows:
                     continue
                 if self._occupy(one):
                     self._clear(one)
+                    self._note_last()
                     self._leave(one)
                     cleared.append(one)
                 elif seat is not None:
@@ -287,3 +300,7 @@ class Rows:
         if self._sat_in[seat]:
             self.counts[seat * self.rows : (seat + 1) * self.rows] = memoryview(bytes(4 * self.rows)).cast("I")
             self._sat_in[seat] = 0
+
+    def _note_last(self) -> None:
+        """Notes which seats are worth reading: those up to the last in which somebody has sat."""
+        self._in_use[0] = len(self._sat_in.tobytes().rstrip(b"\0"))

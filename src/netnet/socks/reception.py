@@ -89,11 +89,12 @@ class Reception:
         assert self._http is not None
         return self._http.granted()
 
-    def refused(self, outcome: Outcome = Outcome.FAILED) -> bytes:
-        """What the client is told when it is refused, wherever it stands."""
+    def refused(self, outcome: Outcome = Outcome.FAILED, ending: str = "") -> bytes:
+        """What the client is told when it is refused, wherever it stands. *ending* is the session's: HTTP has words for
+        more of them than there are outcomes."""
         if self._socks is not None:
             return self._socks.refusal(outcome)
-        return b"" if self._http is None else self._http.failed(outcome)
+        return b"" if self._http is None else self._http.failed(outcome, ending)
 
     def _more(self) -> bytes:
         data = self._client.recv(READ_BYTES)

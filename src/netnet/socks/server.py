@@ -11,9 +11,11 @@ To *drain* is to take no more connections and to let those that there are come t
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -33,7 +35,7 @@ from netnet.runtime.scope import CancelScope, timeout
 from netnet.runtime.sync import Event
 from netnet.runtime.timers import Timer
 from netnet.runtime.worker import current_worker, running
-from netnet.socks.admission import Admission, Visit
+from netnet.socks.admission import Admission, Visit, check_networks
 from netnet.socks.associate import Association, AssociationResult
 from netnet.socks.bind import Binding, ClientLeftError, WrongPeerError
 from netnet.socks.ledger import Ledger
@@ -41,7 +43,7 @@ from netnet.socks.reception import Reception, RefusedError
 from netnet.socks.requests import Command, Outcome, Request
 from netnet.socks.rules import Route
 from netnet.socks.session import ENDING_OF_RELAY, Ending, Session
-from netnet.socks.settings import Entrance, Settings
+from netnet.socks.settings import Authentication, Entrance, Settings
 from netnet.socks.socks5 import Login
 from netnet.socks.targets import Asker, Dial, Targets, UnreachedError, as_address, packed_of, unreached
 
@@ -81,7 +83,7 @@ class Server:
         self.sessions: set[Session] = set()  #: those that have not ended
         self.statistics = ServerStatistics()
         self.drain_seconds = checked_seconds(drain_seconds)
-        self.admission = Admission(settings, ledger, places)
+        self.admission = Admission(settings, ledger, places, logins=verify is not None)
         self._limits = settings.limits
         self._verify = verify
         self._report = report or (lambda session: log.info(session.line(now())))
@@ -142,11 +144,17 @@ class Server:
         if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise UsageError("the proxy needs sockets that listen")
         if number < len(self.entrances):
-            return self.entrances[number]
+            return self._checked(self.entrances[number])
         address = address_of(listener)
         if not is_private(address):
             raise UsageError(f"{address} can be reached from elsewhere: say by an Entrance who may come in there")
         return Entrance(str(address))
+
+    def _checked(self, entrance: Entrance) -> Entrance:
+        if entrance.authentication is Authentication.PASSWORD and self._verify is None:
+            raise UsageError(f"entrance {entrance.name!r} takes passwords: say by verify= which of them are right")
+        check_networks(entrance.proxy_protocol_from)
+        return entrance
 
     def _accept(self, listener: Socket, entrance: Entrance) -> None:
         if listener.family != socket.AF_UNIX:  # what it accepts inherits it
@@ -196,24 +204,23 @@ class Server:
         reception = Reception(client, entrance, lambda login: self._log_in(visit, login))
         handed_over = False
         try:
+            client._descriptor.attach(running.loop)  # it has to be one day, and from then on its calls are quick
             with timeout(self._limits.handshake_seconds):
                 request = self._receive(visit, reception, entrance)
             session.request = request
             session.user = reception.user
-            self.admission.admit_user(visit, reception.user)
+            self._admit_user(visit, reception)
             serve = _SERVE[request.command]
             handed_over = serve(self, client, visit, reception, request, entrance)
         except RefusedError as refused:
-            session.protocol = reception.protocol
             _end(session, refused.ending, refused.detail)
             self._refuse(client, refused.answer)
         except UnreachedError as unreached:
             _end(session, unreached.ending, unreached.detail)
-            self._refuse(client, reception.refused(unreached.outcome))
+            self._refuse(client, reception.refused(unreached.outcome, unreached.ending))
         except TimeoutError:
-            session.protocol = reception.protocol
             _end(session, Ending.HANDSHAKE_TIMEOUT)
-            self._refuse(client, reception.refused())
+            self._refuse(client, reception.refused(Outcome.FAILED, Ending.HANDSHAKE_TIMEOUT))
         except OSError as error:
             _end(session, Ending.CLIENT_LEFT, error.strerror or str(error))
         except Cancelled:
@@ -224,6 +231,7 @@ class Server:
             log.exception("the handshake with %s failed", session.client)
         finally:
             if not handed_over:
+                session.protocol = reception.protocol
                 client.close()
                 self._ended(visit)
 
@@ -236,46 +244,67 @@ class Server:
                 visit.packed = _packed((source.host, source.port))
                 visit.source = source.host
         self.admission.admit_client(visit)
-        request = reception.receive()
+        request = as_address(reception.receive())
         visit.session.protocol = reception.protocol
         return request
 
     def _log_in(self, visit: Visit, login: Login) -> bool:
         """Whether the password is right. A wrong one is answered late, the later the more there were."""
-        if self._verify is None:
-            log.error("a listener asks for passwords, but nobody can tell whether they are right")
-            return False
-        good = self._verify(login.user, login.password)
-        delay = self.admission.logged_in(visit, good)
+        admission = self.admission
+        admission.check_ban(visit)
+        good = self._is_right(login)
+        admission.check_ban(visit)  # others may have failed while this one was looked at
+        delay = admission.logged_in(visit, good)
         if delay > 0:
             sleep(delay)
         return good
+
+    def _is_right(self, login: Login) -> bool:
+        if self._verify is None:  # a login is optional, and nobody has one
+            return False
+        try:
+            return self._verify(login.user, login.password)
+        except Exception:  # no matter which: it is not the client's
+            log.exception("nobody could tell whether a password is right")
+            raise RefusedError(Ending.ERROR, "the password could not be checked") from None
+
+    def _admit_user(self, visit: Visit, reception: Reception) -> None:
+        try:
+            self.admission.admit_user(visit, reception.user)
+        except RefusedError as refused:
+            refused.answer = reception.refused(Outcome.FAILED, refused.ending)
+            raise
 
     # -- commands. Each returns whether the client was handed over to a relay
 
     def _connect(
         self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance
     ) -> bool:
-        session = visit.session
         target = self._reach(visit, request, entrance)
-        session.opened = now()
+        visit.session.opened = now()
         try:
             bound = target.getsockname()
             answer = reception.granted(_packed(bound), bound[1] if isinstance(bound, tuple) else 0)
             if answer:
                 client.sendall(answer)
             if reception.first_data:
-                self._send_first(target, reception.first_data, session)
+                self._send_first(client, target, reception.first_data, visit.session)
             self._start_relay(client, target, visit)
         except BaseException:
             target.close()
             raise
         return True
 
-    def _send_first(self, target: Socket, data: bytes, session: Session) -> None:
-        """Sends what came with the request."""
-        with timeout(self._limits.connect_seconds):
-            target.sendall(data)
+    def _send_first(self, client: Socket, target: Socket, data: bytes, session: Session) -> None:
+        """Sends what came with the request. The client has heard that it is connected, so where this fails it hears what
+        any connection that breaks sounds like: a reset."""
+        try:
+            with timeout(self._limits.connect_seconds):
+                target.sendall(data)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            raise RefusedError(Ending.RESET, error.strerror or str(error)) from None
         session.sent = len(data)
 
     def _reach(self, visit: Visit, request: Request, entrance: Entrance) -> Socket:
@@ -283,11 +312,11 @@ class Server:
         try:
             with timeout(self._limits.connect_seconds):
                 return self._targets.reach(asker, request, visit.session)
-        except TimeoutError:
-            raise UnreachedError(Outcome.TIMED_OUT, Ending.CONNECT_TIMEOUT, "timed out") from None
+        except TimeoutError as error:
+            raise UnreachedError(Outcome.TIMED_OUT, Ending.CONNECT_TIMEOUT, str(error)) from None
 
     def _start_relay(self, client: Socket, target: Socket, visit: Visit) -> None:
-        visit.session.relay = start_relay(
+        relay = start_relay(
             client,
             target,
             lambda result: self._relayed(visit, result),
@@ -295,6 +324,8 @@ class Server:
             idle_seconds=self._idle_seconds,
             throttles=self._throttles(visit),
         )
+        if visit.session.ended is None:  # it may have been through at once
+            visit.session.relay = relay
 
     def _throttles(self, visit: Visit) -> tuple[Sequence[Throttle], Sequence[Throttle]]:
         rate = self._limits.bandwidth_per_connection
@@ -313,22 +344,23 @@ class Server:
         self._ended(visit)
 
     def _bind(self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance) -> bool:
-        request = as_address(request)
         candidates, route = self._judge(visit, request, entrance)
+        if route.upstream:
+            raise UnreachedError(Outcome.COMMAND_UNSUPPORTED, Ending.UNSUPPORTED, "BIND goes through no upstream proxy")
         peers = [packed_of(one) for one in candidates] if request.named else ()
         with self._opening():
             binding = Binding(client, request, entrance=entrance, limits=self._limits, route=route, peers=peers)
         with binding:
             host, port = binding.bound
             client.sendall(reception.granted(_packed((host, port)), port))
-            peer, address = self._await_peer(binding, reception.protocol == "socks5")
+            patient = reception.protocol == "socks5"
+            peer, address = self._await_peer(binding, patient, lambda told: self._check_peer(visit, told, entrance))
             try:
-                self._check_peer(visit, address, entrance)
                 visit.session.address = address[0]
                 client.sendall(reception.granted(_packed(address), address[1]))
                 first_data = reception.first_data + binding.trailing
                 if first_data:
-                    self._send_first(peer, first_data, visit.session)
+                    self._send_first(client, peer, first_data, visit.session)
                 self._start_relay(client, peer, visit)
             except BaseException:
                 peer.close()
@@ -339,17 +371,25 @@ class Server:
         asker = Asker(visit.packed, visit.session.user, entrance.deny_private)
         verdict = self._targets.judge_peer(asker, address[0], _packed(address), address[1])
         if verdict is not None and not verdict.allow:
-            raise UnreachedError(Outcome.DENIED, Ending.DENIED, f"{address[0]}: {verdict.why}")
+            raise PermissionError(errno.EACCES, f"{address[0]} connected: {verdict.why}")
 
-    def _await_peer(self, binding: Binding, patient: bool) -> tuple[Socket, tuple[str, int]]:
+    def _await_peer(
+        self, binding: Binding, patient: bool, check: Callable[[tuple[str, int]], None]
+    ) -> tuple[Socket, tuple[str, int]]:
         """Who connects. Somebody else than is expected ends it where the memo of SOCKS4 says so, but not in SOCKS5, so
         that a stranger cannot break up what others have arranged."""
         while True:
             try:
-                return binding.accept()
-            except WrongPeerError as error:
+                peer, address = binding.accept()
+                try:
+                    check(address)
+                except BaseException:
+                    peer.close()
+                    raise
+                return peer, address
+            except (WrongPeerError, PermissionError) as error:
                 if not patient:
-                    raise UnreachedError(Outcome.DENIED, Ending.DENIED, str(error)) from None
+                    raise UnreachedError(Outcome.DENIED, Ending.DENIED, error.strerror or str(error)) from None
             except ClientLeftError as error:
                 raise RefusedError(Ending.CLIENT_LEFT, error.strerror or "") from None
             except TimeoutError:
@@ -458,6 +498,8 @@ def _packed(address: Any) -> bytes:
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return packed[12:] if packed.startswith(_MAPPED) else packed
 
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 

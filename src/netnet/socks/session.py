@@ -148,11 +148,17 @@ class Session:
         through = f" through {self.route}" if self.route else ""
         rule = f" [{self.rule}]" if self.rule else ""
         detail = f": {self.detail}" if self.detail else ""
-        return (
+        line = (
             f"{who} -> {where}{through}{rule} {self.bytes_sent}/{self.bytes_received} bytes {self.seconds(now):.3f} s"
             f" {self.ending or 'open'}{detail}"
         )
+        return line if line.isprintable() else _printable(line)
 
     def json(self, now: float) -> str:
         """The same for programs, in one line."""
         return json.dumps(self.fields(now), ensure_ascii=True)
+
+
+def _printable(line: str) -> str:
+    """*line*, with what would break it up, or could not be written, as escapes: so nobody forges a line of the log."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)

@@ -83,8 +83,9 @@ class Entrance:
     """How clients of one listener are treated.
 
     *proxy_protocol*: who connects tells in front, by PROXY protocol v1 or v2, whom it connects for; only the networks
-    *proxy_protocol_from* may connect there ("unix": the peers of a UNIX socket; empty: everybody who can). *deny_private*: see ``rules``. *advertise*: the address that
-    replies tell, where the own one cannot be reached; *ports*: the range for BIND and datagrams.
+    *proxy_protocol_from* may connect there ("unix": the peers of a UNIX socket; empty: everybody who can).
+    *deny_private*: see ``rules``. *advertise*: the address that replies tell, where the own one cannot be reached;
+    *ports*: the range for BIND and datagrams.
     """
 
     name: str = ""

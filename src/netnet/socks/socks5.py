@@ -5,8 +5,9 @@ Sources: RFC 1928 (sections 3, 4 and 6), RFC 1929 for user name and password. In
 
 A ``parse_`` function returns what it has read and where that ends, ``None`` while bytes are missing, and raises
 ``ProtocolError`` for what can never become one: for a wrong version at once; for a command or a kind of address when
-the first 4 bytes are there; for a name when it is whole, since its length was said before. In what the other side sends, reserved bytes
-are not looked at; in what this side sends they are 0. Addresses are their bytes, 4 or 16; of a name they are none.
+the first 4 bytes are there; for a name when it is whole, since its length was said before. In what the other side
+sends, reserved bytes are not looked at; in what this side sends they are 0. Addresses are their bytes, 4 or 16; of a
+name they are none.
 """
 
 from __future__ import annotations

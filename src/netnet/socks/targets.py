@@ -5,6 +5,7 @@ after the rules have seen its addresses.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,20 +58,21 @@ class Targets:
         self._dial = dial
 
     def reach(self, asker: Asker, request: Request, session: Session) -> Socket:
-        """Connects to what *request* names; notes in *session* which rule, route and address it was.
+        """Connects to what *request* names, ``as_address``; notes in *session* which rule, route and address it was.
 
         Switches tasks. Raises ``UnreachedError``, and ``Cancelled``.
         """
         try:
-            request = as_address(request)
             candidates, route = self.judge(asker, request, session)
             if route.upstream:
                 return _through(request, candidates, route, session)
             if self._dial is not None:
-                return self._dial((request.host, request.port))
+                host = candidates[0].sockaddr[0] if candidates else request.host  # one that was judged, if any was
+                return self._dial((host, request.port))
             sock = connect_any(candidates, target=request, source=route.source, prepare=_preparing(route))
             if not request.packed:
-                session.address = sock.getpeername()[0]
+                with contextlib.suppress(OSError):  # it has left already; that will be seen
+                    session.address = sock.getpeername()[0]
             return sock
         except (OSError, ValueError) as error:  # ValueError: it can be no name, or no address
             raise unreached(error) from None
@@ -121,7 +123,7 @@ class Targets:
         denied: Verdict | None = None
         allowed: list[Resolved] = []
         route: Route | None = None
-        for candidate in self._look_up(request):
+        for candidate in resolve(request.host, request.port):
             verdict = self._ask(rules, asker, request, packed_of(candidate))
             assert verdict is not None, "with an address there is a verdict"
             if not verdict.allow:
@@ -158,7 +160,7 @@ def as_address(request: Request) -> Request:
     packed = request.packed or literal(request.host)
     if packed == request.packed:
         return request
-    return Request(request.command, address_text(packed), request.port, packed)
+    return Request(request.command, address_text(packed), request.port, packed, request.user_id)
 
 
 def _through(request: Request, candidates: Sequence[Resolved], route: Route, session: Session) -> Socket:
