@@ -31,6 +31,7 @@ bench: $(VENV)/.bench ## measure against the others (ARGS="echo --quick")
 
 docs: $(VENV)/.core ## write the documentation pages that are made from the code
 	@$(BIN)/netnet sockopts --markdown > docs/options.md
+	@$(BIN)/python -m netnet.proxy.reference docs/proxy.md packaging/netnet.toml
 
 clean: ## remove what make has made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

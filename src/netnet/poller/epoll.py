@@ -44,8 +44,10 @@ class EpollPoller:
         self._epoll.register(fd, EXCLUSIVE if exclusive else SOCKET)
 
     def unregister(self, fd: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self._epoll.unregister(fd)
+        except OSError:
+            pass
 
     def rearm(self, fd: int, direction: int) -> None:
         pass

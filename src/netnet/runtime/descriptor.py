@@ -324,7 +324,7 @@ class Descriptor:
         waiters = (self.reader, self.writer)
         self.detach()
         self.fd = -1
-        if loop is None:
+        if loop is None or waiters == _NOBODY:
             return
         for waiter in waiters:
             for one in waiter.workers if isinstance(waiter, Line) else (waiter,):
@@ -333,6 +333,8 @@ class Descriptor:
                 elif one is not None:
                     loop.ready.append(one)
 
+
+_NOBODY = (None, None)
 
 _CLOSED = "the socket was closed while this task waited for it"
 

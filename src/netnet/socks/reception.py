@@ -8,6 +8,7 @@ which says what is still to be sent to it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -30,10 +31,17 @@ READ_BYTES: Final = 4096
 _VERSIONS: Final = {"socks4": 4, "socks5": 5}
 
 
-class RefusedError(Exception):
-    """The connection ends here: *ending* and *detail* are for the log, *answer* is what the client is told."""
+@functools.cache  # there are few combinations, and it is asked for each connection
+def _versions_of(protocols: frozenset[str]) -> tuple[int, ...]:
+    """The versions of SOCKS among *protocols*."""
+    return tuple(_VERSIONS[name] for name in sorted(protocols & _VERSIONS.keys()))
 
-    def __init__(self, ending: Ending, detail: str = "", answer: bytes = b"") -> None:
+
+class RefusedError(Exception):
+    """The connection ends here: *ending* and *detail* are for the log, *answer* is what the client is told; ``None``:
+    what a client is told that is refused where it stands."""
+
+    def __init__(self, ending: Ending, detail: str = "", answer: bytes | None = None) -> None:
         super().__init__(ending, detail)
         self.ending = ending
         self.detail = detail
@@ -107,7 +115,7 @@ class Reception:
     def _receive_socks(self, data: bytes) -> Request:
         entrance = self._entrance
         machine = self._socks = ServerHandshake(
-            tuple(_VERSIONS[name] for name in sorted(entrance.protocols & _VERSIONS.keys())),
+            _versions_of(entrance.protocols),
             password_wanted=entrance.authentication is Authentication.PASSWORD,
             password_taken=entrance.authentication is Authentication.OPTIONAL,
         )

@@ -6,6 +6,7 @@ after the rules have seen its addresses.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from netnet.socks.requests import OUTCOME_OF_ERRNO, Command, Outcome, Request
 from netnet.socks.rules import Route, Rules, Verdict, literal
 from netnet.socks.session import ENDING_OF_OUTCOME, Ending, Session
 from netnet.socks.socks5 import address_text
-from netnet.socks.upstream import parse_chain
+from netnet.socks.upstream import Proxy, parse_chain
 
 DIRECT: Final = Route()
 
@@ -164,12 +165,28 @@ def as_address(request: Request) -> Request:
 
 
 def _through(request: Request, candidates: Sequence[Resolved], route: Route, session: Session) -> Socket:
-    """By upstream proxies. An address that was judged is what they are asked for, not the name that it belongs to."""
-    session.route = route.upstream_name or ",".join(map(str, parse_chain(route.upstream)))
-    host = candidates[0].sockaddr[0] if candidates else request.host
-    if candidates and request.named:
-        session.address = host
-    return clients.connect((host, request.port), via=route.upstream, source=route.source, prepare=_preparing(route))
+    """By upstream proxies. Addresses that were judged are what they are asked for, in turn, not the name they belong to."""
+    chain = _chain(route.upstream)
+    session.route = route.upstream_name or ",".join(map(str, chain))
+    prepare = _preparing(route)
+    failed: OSError | None = None
+    for host in [candidate.sockaddr[0] for candidate in candidates] or [request.host]:
+        try:
+            sock = clients.connect((host, request.port), via=chain, source=route.source, prepare=prepare)
+        except clients.ProxyError as error:
+            failed = error
+            if error.outcome is None:  # it is not about the target
+                break
+        else:
+            session.address = host if candidates and request.named else ""
+            return sock
+    assert failed is not None, "there is one host at least"
+    raise failed
+
+
+@functools.cache  # there are as many as the rules have
+def _chain(upstream: tuple[str, ...]) -> tuple[Proxy, ...]:
+    return parse_chain(upstream)
 
 
 def _check(verdict: Verdict) -> None:
