@@ -26,9 +26,10 @@ ALLOWED = {
     "runtime": {"poller", "kernel", "errors"},
     "net": {"runtime", "poller", "kernel", "errors"},
     "socks": {"net", "runtime", "poller", "kernel", "errors"},
+    "proxy": {"netnet", "socks", "net", "runtime", "poller", "kernel", "errors"},
     "testing": {"netnet", "socks", "net", "runtime", "poller", "kernel", "errors"},
     "bench": {"netnet", "socks", "net", "runtime", "poller", "kernel", "errors"},
-    "cli": {"netnet", "bench", "testing", "socks", "net", "runtime", "poller", "kernel", "errors"},
+    "cli": {"netnet", "bench", "testing", "proxy", "socks", "net", "runtime", "poller", "kernel", "errors"},
     "netnet": {"net", "runtime", "poller", "kernel", "errors"},
     "socket": {"netnet", "net", "runtime", "poller", "kernel", "errors"},
     "select": {"net", "runtime", "poller", "kernel", "errors"},
@@ -37,7 +38,26 @@ ALLOWED = {
 }
 
 #: what a protocol may need of the standard library: nothing that reads, writes, waits or tells the time
-PURE = {"__future__", "collections", "dataclasses", "enum", "ipaddress", "re", "struct", "typing"}
+PURE = {"__future__", "bisect", "collections", "dataclasses", "enum", "errno", "ipaddress", "re", "struct", "typing"}
+
+#: the files of "socks" that are protocols, or policy as values → what they need beyond that, for a reason. They may
+#: import each other, and the errors
+PROTOCOLS = {
+    "datagrams": set(),
+    "handshake": set(),
+    "http": set(),
+    "http_head": set(),
+    "proxy_protocol": set(),
+    "ranges": set(),
+    "requests": set(),
+    "rule_items": set(),
+    "rules": {"datetime", "functools"},  # days and hours; the clock can be replaced
+    "socks4": set(),
+    "socks5": set(),
+}
+
+#: what does input or output and needs no import
+READING_OR_WRITING = {"open", "print", "input", "exec", "eval", "__import__", "compile"}
 
 
 def imports(source, package):
@@ -104,6 +124,11 @@ CASES = [
     ("socks", "import netnet.cli.main as main, os", ["netnet.cli.main"]),
     ("socks", "from netnet.kernel.address import Address\nimport socket", []),
     ("errors", "from netnet import kernel", ["netnet.kernel"]),
+    ("socks", "from netnet.proxy.config import load", ["netnet.proxy.config"]),
+    ("proxy", "from netnet.socks.server import Server\nfrom netnet.net import workers", []),
+    ("proxy", "from netnet.cli import main", ["netnet.cli.main"]),
+    ("proxy", "from netnet.bench import report", ["netnet.bench"]),
+    ("cli", "from netnet.proxy import service", []),
     ("cli", "import netnet\nfrom netnet.bench import report", []),
     ("bench", "from netnet.cli import main", ["netnet.cli.main"]),
 ]
@@ -115,17 +140,46 @@ def test_the_check_itself(here, source, expected):
     assert [name.removesuffix(".report") for name in found] == expected
 
 
-def test_the_protocol_does_no_input_or_output():
-    source = (ROOT / "socks" / "protocol.py").read_text()
-    used = set(imports(source, "netnet.socks"))
-    assert {name.split(".")[0] for name in used if name.split(".")[0] != "netnet"} <= PURE
-    assert {name for name in used if name.split(".")[0] == "netnet"} <= {"netnet.errors"}
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_protocol_does_no_input_or_output(protocol):
+    assert impure((ROOT / "socks" / f"{protocol}.py").read_text(), PROTOCOLS[protocol]) == []
 
 
-def test_the_protocol_calls_nothing_that_does():
-    tree = ast.parse((ROOT / "socks" / "protocol.py").read_text())
+def impure(source, more):
+    """What *source*, a module of "socks", imports, and a protocol must not."""
+    ours = {"netnet.errors", *(f"netnet.socks.{name}" for name in PROTOCOLS)}
+    return sorted(
+        name
+        for name in set(imports(source, "netnet.socks"))
+        if (name not in ours if name.split(".")[0] == "netnet" else name.split(".")[0] not in PURE | more)
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "expected"),
+    [
+        ("import struct\nfrom netnet.errors import ProtocolError\nfrom netnet.socks import socks4, socks5", set(), []),
+        ("from collections.abc import Callable\nfrom netnet.socks.socks5 import Login", set(), []),
+        ("from . import http", set(), []),
+        ("import socket, bisect", set(), ["socket"]),
+        ("def late():\n    import time", set(), ["time"]),
+        ("import functools, datetime", {"functools"}, ["datetime"]),
+        ("from netnet.socks.server import Server", set(), ["netnet.socks.server"]),
+        ("from .session import Session", set(), ["netnet.socks.session"]),
+        ("from netnet.net.sockets import Socket", set(), ["netnet.net.sockets"]),
+        ("import netnet", set(), ["netnet"]),
+        ("from netnet.socks import Login", set(), ["netnet.socks"]),
+    ],
+)
+def test_the_check_of_protocols_itself(source, more, expected):
+    assert impure(source, more) == expected
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_protocol_calls_nothing_that_does(protocol):
+    tree = ast.parse((ROOT / "socks" / f"{protocol}.py").read_text())
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    assert not names & {"open", "print", "input", "exec", "eval", "__import__", "compile"}
+    assert not names & READING_OR_WRITING
 
 
 def test_the_face_defines_nothing():
@@ -186,9 +240,12 @@ def test_importing_netnet_does_not_import_what_stands_above_it():
     assert rooms <= {"netnet", "net", "runtime", "poller", "kernel", "errors"}
 
 
-@pytest.mark.parametrize("module", ["netnet.socks", "netnet.testing", "netnet.cli.main"])
-def test_no_room_needs_an_extra(module):
-    outside = {name.split(".")[0] for name in modules_after(f"import {module}")} - set(sys.stdlib_module_names)
+PROXY_MODULES = ", ".join(name_of(path) for path in FILES if path.parent.name == "proxy")
+
+
+@pytest.mark.parametrize("modules", ["netnet.socks", "netnet.testing", "netnet.cli.main", PROXY_MODULES])
+def test_no_room_needs_an_extra(modules):
+    outside = {name.split(".")[0] for name in modules_after(f"import {modules}")} - set(sys.stdlib_module_names)
     assert outside == {"netnet", "greenlet"}
 
 

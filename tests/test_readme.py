@@ -17,17 +17,24 @@ README = (ROOT / "README.md").read_text()
 #: program → the Debian package that brings it
 PACKAGES = {
     "bash": "bash",
+    "chromium": "chromium",
     "curl": "curl",
+    "danted": "dante-server",
     "dnsmasq": "dnsmasq-base",
     "ip": "iproute2",
     "ncat": "ncat",
     "nc": "netcat-openbsd",
     "socat": "socat",
+    "prlimit": "util-linux",
     "proxychains4": "proxychains4",
     "microsocks": "microsocks",
     "openssl": "openssl",
     "redis-server": "redis-server",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
     "systemd-socket-activate": "systemd",
+    "torsocks": "torsocks",
+    "wget": "wget",
 }
 
 

@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from netnet.net.pool import Pool
     from netnet.net.relay import RelayResult, relay, start_relay
     from netnet.net.systemd import inherited_sockets, notify, watchdog_seconds
+    from netnet.net.throttle import TokenBucket
     from netnet.poller.shared import SharedPoller
     from netnet.runtime import from_thread
     from netnet.runtime.choose import Chosen, Elapsed, Readable, Sending, Writable, choose

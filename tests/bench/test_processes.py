@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from netnet.bench.processes import BenchError, Process, probe, probing, processors
+from netnet.bench.processes import BenchError, Process, free_port, listening, probe, probing, processors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads /proc")
 
@@ -84,6 +84,45 @@ def test_its_children_are_counted():
         assert process.pid in used
         assert os.getpid() not in used
         assert all(seconds >= 0 for seconds in used.values())
+
+
+def test_what_a_group_has_used():
+    with Process(shell("sleep 1000 & echo there; read end")) as process:
+        process.line()
+        before = process.group_cpu_seconds()
+        assert process.group_used_seconds(before) == pytest.approx([0, 0], abs=0.1)
+        assert process.group_used_seconds({process.pid: before[process.pid] - 1.5})[0] >= 1.5
+        with pytest.raises(BenchError, match="1 of its processes ended while"):
+            process.group_used_seconds({**before, 999_999_999: 0.1})
+
+
+def test_one_that_has_ended_is_not_counted():
+    code = (
+        "import os; os.fork() or os._exit(0); os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT); print('there'); input()"
+    )
+    with Process([sys.executable, "-uc", code]) as process:
+        process.line()
+        assert set(process.group_cpu_seconds()) == {process.pid}
+
+
+def test_the_memory_of_a_group_is_that_of_all():
+    code = (
+        "import os; r, w = os.pipe(); os.fork(); data = bytearray(20_000_000); os.write(1, b'there\\n'); os.read(r, 1)"
+    )
+    with Process([sys.executable, "-c", code]) as process:
+        process.line()
+        process.line()
+        assert 40_000_000 < process.group_resident_bytes() < 100_000_000
+
+
+def test_listening_is_waited_for():
+    port = free_port()
+    code = f"import socket, sys; listener = socket.create_server(('127.0.0.1', {port})); sys.stdin.read()"
+    with listening([sys.executable, "-c", code], port, look_seconds=0.001) as process:
+        process.still_runs()
+    with pytest.raises(BenchError, match="ended with status 3"):
+        with listening(shell("exit 3"), port):
+            pass
 
 
 def test_processors_are_set():

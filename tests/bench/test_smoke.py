@@ -3,6 +3,7 @@ nothing of speed. Peers from PyPI that the tests do not install count as missing
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import sys
@@ -10,9 +11,10 @@ import sys
 import pytest
 
 from netnet.bench import report
-from netnet.bench.families import FAMILIES, echo, inside, proxy, start, tasks, workers
+from netnet.bench.families import FAMILIES, echo, inside, proxies, proxy, start, tasks, workers
 from netnet.bench.figures import SMOKE, Figures
-from netnet.bench.processes import BenchError, Process
+from netnet.bench.processes import BenchError
+from netnet.bench.targets import measured
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the bench reads /proc"),
@@ -24,18 +26,33 @@ def quiet(what):
     """Where nobody wants to know how far it is."""
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("handshake", "idle", "workers")])
+#: families that compare with microsocks → what they promise, and against whom. Their tables have the full size's names
+PROXIES = {
+    "handshake": {("SOCKS5 handshakes, 50 at a time", "microsocks"), ("SOCKS5 handshakes, 50 at a time", "pproxy")},
+    "proxybulk": {("bulk data through the proxy, one way, one stream", "C splice")},
+    "latency": {
+        (f"delay added to a 64-byte round trip{busy}, {percentile}", "microsocks")
+        for busy in ("", ", 100 others busy")
+        for percentile in ("p50", "p99")
+    },
+    "idle": set(),
+    "proxystart": {("start of the proxy, to the first connection", None)},
+}
+WORKERS = ("workers", "proxyworkers")
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in (*PROXIES, *WORKERS)])
 def test_family(name):
-    check(name)
+    check(FAMILIES[name](SMOKE, quiet))
 
 
-def test_family_of_workers():
-    check("workers")
+@pytest.mark.parametrize("name", WORKERS)
+def test_family_of_workers(name):
+    check(FAMILIES[name](SMOKE, quiet))
 
 
-def check(name):
-    """Runs a family and sees that its tables are whole."""
-    tables = FAMILIES[name](SMOKE, quiet)
+def check(tables):
+    """Sees that a family's tables are whole."""
     assert len({figures.title for figures in tables}) == len(tables) > 0
     for figures in tables:
         assert figures.samples[figures.ours]
@@ -46,11 +63,20 @@ def check(name):
 
 
 @pytest.mark.client("microsocks")
-@pytest.mark.parametrize("name", ["handshake", "idle"])
+@pytest.mark.parametrize("name", PROXIES)
 def test_family_against_microsocks(name):
-    (figures,) = FAMILIES[name](SMOKE, quiet)
-    assert set(figures.samples) == {"netnet", "microsocks"}
-    assert not any("failed" in note for note in figures.notes)
+    size = dataclasses.replace(SMOKE, at_once=50, busy_connections=100)
+    tables = FAMILIES[name](size, quiet)
+    check(tables)
+    for figures in tables:
+        assert {"netnet", "microsocks"} <= set(figures.samples)
+        assert not any("failed" in note for note in figures.notes)
+        if name == "handshake":
+            rows = {proxies.SOCKS4, proxies.PLAIN, proxies.PPROXY, proxies.PPROXY_UVLOOP}
+            assert rows <= {*figures.samples, *figures.missing}
+    promised = {(target.table, target.peer) for target, _ in measured(tables)}
+    missing = {peer for figures in tables for peer in figures.missing}
+    assert promised == {(table, peer) for table, peer in PROXIES[name] if peer not in missing}
 
 
 def test_nothing_is_lost():
@@ -162,14 +188,6 @@ def test_a_server_that_fails(monkeypatch, source, told):
     server(monkeypatch, source)
     with pytest.raises(BenchError, match=told):
         workers.measure(1, SMOKE.connections, SMOKE)
-
-
-def test_a_worker_that_ends_meanwhile():
-    with Process(["sh", "-c", "read end"]) as process:
-        before = process.group_cpu_seconds()
-        assert workers._used(process, before) == [0.0]
-        with pytest.raises(BenchError, match="1 of its processes ended while"):
-            workers._used(process, {**before, 999_999_999: 0.1})
 
 
 def test_capacity_counts_each_worker_a_processor_of_its_own():

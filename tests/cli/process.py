@@ -1,4 +1,4 @@
-"""``netnet proxy`` as a process of its own, as a user starts it."""
+"""``netnet proxy`` as a process of its own, as a user starts it; and the end of programs that have forked others."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class ProxyProcess:
             text=True,
             # a test run in the background ignores Ctrl-C, and its children inherit that
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            start_new_session=True,
         )
         greetings = [self.process.stdout.readline() for _ in range(listeners)]
         self.greeting = greetings[0]
@@ -72,7 +73,7 @@ class ProxyProcess:
 
     def close(self):
         if self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # its workers, too: else they would wait for their connections
         self.process.wait(PATIENCE_SECONDS)
         for stream in (self.process.stdout, self.process.stderr):
             stream.close()
@@ -97,6 +98,30 @@ def configured_proxy(directory, text, *arguments, listeners=1):
         code, lines = process.stop()
         bugs = [line for line in lines if re.search("Traceback|internal error", line)]
         assert (code, bugs) == (0, [])
+
+
+def members(session):
+    """The processes of a session (setsid(2))."""
+    found = []
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{number}/stat") as file:
+            state, _, _, of = file.read().rpartition(") ")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append(int(number))
+    return found
+
+
+def end_session(process):
+    """Ends *process* and all that it has forked."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        deadline = time.monotonic() + PATIENCE_SECONDS / 4
+        while members(process.pid) and time.monotonic() < deadline:
+            process.poll()
+            time.sleep(0.01)  # they are not our children: there is nothing to wait for
+    process.wait(PATIENCE_SECONDS)
+    assert members(process.pid) == []
 
 
 def plain_environment():

@@ -10,8 +10,8 @@ import pytest
 import netnet
 from netnet.cli.lines import LineWriter
 from netnet.kernel.limits import raise_descriptor_limit
-from netnet.socks import limits
-from netnet.socks.limits import connections_max
+from netnet.socks import settings
+from netnet.socks.settings import connections_max
 
 
 class Stream(io.StringIO):
@@ -104,4 +104,4 @@ def test_an_unlimited_soft_limit_is_not_lowered(monkeypatch):
 
 
 def test_the_numbers_have_their_unit_in_their_name():
-    assert limits.DESCRIPTORS_A_CONNECTION == 2
+    assert settings.DESCRIPTORS_A_CONNECTION == 2

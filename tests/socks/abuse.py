@@ -32,6 +32,9 @@ PATIENCE_SECONDS = 10.0
 #: connections that are opened before their answers are awaited; far below the backlog of a listener
 BATCH = 128
 
+#: what is held in the kernel for each of those who do not read
+BUFFER_BYTES = 65536
+
 #: Linux: choose the port when connecting, so that a port can be used toward several listeners (ip(7))
 IP_BIND_ADDRESS_NO_PORT = 24
 #: Linux: of a socket in this mode close(2) tells the peer nothing, as if the machine had vanished (needs CAP_NET_ADMIN)
@@ -44,7 +47,7 @@ GREETING_LOGIN = b"\x05\x01\x02"
 ANYWHERE = b"\x01\x00\x00\x00\x00\x00\x00"
 BIND = b"\x05\x02\x00" + ANYWHERE
 ASSOCIATE = b"\x05\x03\x00" + ANYWHERE
-PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x01\x00"
 
 
 def address_field(port, host="127.0.0.1"):
@@ -96,10 +99,11 @@ def reset(sock):
     sock.close()
 
 
-def push(sock, data, told, flags=socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL):
-    """Sends what is taken at once; returns how much that was."""
+def push(sock, data, told):
+    """Sends what is taken at once; returns how much that was. From then on the socket does not wait."""
     try:
-        return sock.send(data, flags)
+        sock.setblocking(False)
+        return sock.send(data)
     except BlockingIOError:
         told["full"] += 1
     except OSError:
@@ -166,7 +170,7 @@ SLOW = {
     "in a SOCKS4 request": ("plain", request4(9, b""), b"a" * 200),
     "in an HTTP head": ("plain", b"CONNECT a:9 HTTP/1.1\r\n", b"X-Filler: 1\r\n" * 100),
     "in a PROXY header": ("behind", b"PROXY TCP4 ", b"1" * 60),
-    "in a binary PROXY header": ("behind", PROXY_V2, b"\0" * 4000),
+    "in a binary PROXY header": ("behind", PROXY_V2, b"\0" * 250),
 }
 
 
@@ -228,12 +232,11 @@ def half_open(plan, told):
                 sock.sendall(first)
                 sock.shutdown(socket.SHUT_WR)
         while True:
-            budget = yield
+            yield
             with contextlib.suppress(BlockingIOError):
                 listener.setblocking(False)
                 while True:
                     clients.append(listener.accept()[0])
-            told["held"] = len(clients)
 
 
 def _whole(port):
@@ -243,6 +246,16 @@ def _whole(port):
         ("plain", GREETING + connect_request(port)),
         ("plain", f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode()),
     ]
+
+
+def can_vanish():
+    """Whether connections can be forgotten without a word."""
+    with socket.socket() as sock:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        except OSError:
+            return False
+    return True
 
 
 def vanishing(plan, told):
@@ -290,7 +303,7 @@ def reset_at_each_step(plan, told):
             ("plain", GREETING + BIND),
             ("plain", GREETING + ASSOCIATE),
             ("plain", f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode()),
-            ("login", GREETING_LOGIN + b"\x01\x05alice\x05wrong"),
+            ("login", login_request("wrong")),
             ("behind", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + request4(port)),
             ("behind", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00" + request4(port)),
         ]
@@ -348,12 +361,27 @@ def wrong_passwords(plan, told):
         def blow():
             source = f"127.{random.randrange(10, 250)}.{random.randrange(256)}.{random.randrange(1, 255)}"
             sock = dial(plan.login, source)
-            sock.sendall(GREETING_LOGIN + b"\x01\x05alice\x05wrong")
+            sock.sendall(login_request(f"wrong {random.random()}"))
             clients.append(sock)
             if len(clients) > plan.count:
                 reset(clients.popleft())
 
         yield from _flood(plan, told, blow)
+
+
+def passwords_at_once(plan, told):
+    """One address guesses on many connections at once, so that none of the guesses has failed when the last one comes."""
+    with held([]) as clients:
+        for number in range(plan.count):
+            sock = dial(plan.login, "127.0.2.1")
+            clients.append(sock)
+            sock.sendall(login_request(f"wrong {number}"))
+        while True:
+            yield
+
+
+def login_request(password):
+    return GREETING_LOGIN + b"\x01\x05alice" + bytes([len(password)]) + password.encode()
 
 
 def more_than_its_share(plan, told):
@@ -375,20 +403,27 @@ def more_than_its_share(plan, told):
 
 def reader_that_never_reads(plan, told):
     """The target sends and sends; the client takes nothing."""
-    with target() as (listener, port), held([]) as ends:
-        for _ in range(plan.count):
-            ends.append(asked(plan.plain, connect_request(port))[0])
-            ends.append(listener.accept()[0])
+    with held([]) as ends:
+        _join(plan, ends)
         yield from _press(ends[1::2], told)
 
 
 def target_that_never_reads(plan, told):
     """The client sends and sends; the target takes nothing."""
-    with target() as (listener, port), held([]) as ends:
+    with held([]) as ends:
+        _join(plan, ends)
+        yield from _press(ends[::2], told)
+
+
+def _join(plan, ends):
+    """Connections through the proxy: a client, its target, a client ..."""
+    with target() as (listener, port):
         for _ in range(plan.count):
             ends.append(asked(plan.plain, connect_request(port))[0])
             ends.append(listener.accept()[0])
-        yield from _press(ends[::2], told)
+    for sock in ends:  # else the kernel's buffers grow to what would starve the machine, not the proxy
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
 
 
 def _press(socks, told):
@@ -449,7 +484,8 @@ def _datagrams(plan, told, who, echo=False):
             clients.append((sock, ("127.0.0.1", struct.unpack(">H", reply[8:])[0])))
             sock.bind(("127.0.2.1", 0))
             sock.sendto(data, clients[-1][1])
-        told["heard"] = _hear(goal, plan.count)
+            if len(clients) % BATCH == 0 or len(clients) == plan.count:
+                told["heard"] += _hear(goal, len(clients) - told["heard"])
         blows = who(clients, data, goal.getsockname())
         while True:
             budget = yield
@@ -473,6 +509,46 @@ def _hear(goal, count):
                 goal.recv(2048)
                 heard += 1
     return heard
+
+
+# -- names
+
+#: names below it are told by ``names``; others never
+GOOD_NAMES = "good.test"
+
+
+def named_request(host, port):
+    return b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() + struct.pack(">H", port)
+
+
+def slow_names(plan, told):
+    """Requests for names that nobody ever tells the addresses of."""
+    with held([]) as clients:
+        for number in range(plan.count):
+            sock = dial(plan.plain)
+            clients.append(sock)
+            sock.sendall(GREETING + named_request(f"host{number}.bad.test", 80))
+        while True:
+            yield
+
+
+def names(plan, told):
+    """A name server: 127.0.0.1 for good names, and silence for the others; it says at which port (RFC 1035, section 4)."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        print(json.dumps(sock.getsockname()[1]), flush=True)
+        while sys.stdin not in select.select([sock, sys.stdin], [], [])[0]:
+            query, client = sock.recvfrom(2048)
+            end = query.index(b"\0", 12) + 5
+            labels = b"".join(bytes([len(label)]) + label.encode() for label in GOOD_NAMES.split("."))
+            if not query[12 : end - 4].endswith(labels + b"\0"):
+                continue
+            found = query[end - 4 : end - 2] == b"\0\x01"
+            answer = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\x7f\0\0\x01" if found else b""
+            counts = struct.pack(">4H", 1, found, 0, 0)
+            sock.sendto(query[:2] + b"\x81\x80" + counts + query[12:end] + answer, client)
+        return
+        yield
 
 
 # -- not an attack
@@ -524,12 +600,15 @@ ATTACKS = {
         random_bytes,
         refusing_targets,
         wrong_passwords,
+        passwords_at_once,
         more_than_its_share,
         reader_that_never_reads,
         target_that_never_reads,
         associations,
         datagram_flood,
         foreign_datagrams,
+        slow_names,
+        names,
         echo,
     )
 }

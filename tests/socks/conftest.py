@@ -38,7 +38,14 @@ class Proxy:
             self._news.clear()
             self._news.wait()
         assert len(self.sessions) == count
+        assert not [session for session in self.sessions if session.relay is not None]  # it would be counted twice
         return self.sessions[-1]
+
+    def wait_empty(self):
+        """Waits until no connection is left."""
+        while self.server.active:
+            self._news.clear()
+            self._news.wait()
 
     def client(self, data=b"", source=None):
         """A client that has sent *data*."""
@@ -65,8 +72,7 @@ def proxy():
             finally:
                 task.cancel()
             task.join()
-            while made.server.active:
-                netnet.sleep(0)
+            made.wait_empty()
 
     return serving
 

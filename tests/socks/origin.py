@@ -24,7 +24,16 @@ from tests.cli.process import PATIENCE_SECONDS, plain_environment
 
 SMALL = b"hello from behind the proxy\n"
 LARGE = random.Random(7).randbytes(20_000_000)
-DOCUMENTS = {"/small": SMALL, "/large": LARGE, "/page": b"<p id=was>script</p><script>was.id='is'</script>"}
+
+#: fetches the large document and shows its digest
+PAGE = b"""<!doctype html><p id="digest">nothing yet</p><script>
+addEventListener("load", async () => {
+  const all = await (await fetch("/large")).arrayBuffer();
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", all));
+  document.getElementById("digest").textContent = Array.from(bytes, b => b.toString(16).padStart(2, "0")).join("");
+});
+</script>"""
+DOCUMENTS = {"/small": SMALL, "/large": LARGE, "/page": PAGE}
 
 
 def digest(data):

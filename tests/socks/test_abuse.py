@@ -8,8 +8,8 @@ there and back, and how long a new connection takes from its first packet to the
   the quiet. Proxy, attackers, client and target share the machine, often two processors; who gets one is nothing that the
   proxy decides. So where the first comparison fails, the same attack on another proxy (a decoy) while the client measures
   this one says what the machine alone does, and that counts instead. The machine's noise is met by up to ``ATTEMPTS``.
-- *Leaks.* The first round of an attack warms pools and tables. After the second there are as many descriptors as after
-  the first, no session but the client's own, and the process has hardly grown.
+- *Leaks.* The first round of an attack warms pools and tables. After the second there are no more descriptors than after
+  the first, no session but the client's own, and the process has hardly grown; or else it stops to grow in further rounds.
 
 For longer runs by hand: ``NETNET_ABUSE_SCALE=5`` multiplies the connections and samples, ``NETNET_ABUSE_FORCE=4`` the rates of
 floods, and ``NETNET_ABUSE_REPORT=FILE`` adds a line for each attack to a file.
@@ -25,7 +25,6 @@ import resource
 import select
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ import pytest
 
 from netnet.proxy.passwords import hash_password
 from netnet.proxy.status import StatusReader
+from netnet.socks.settings import connections_max
 from tests.cli.process import PATIENCE_SECONDS, ProxyProcess
 from tests.socks import abuse
 
@@ -45,14 +45,23 @@ REPORT = os.environ.get("NETNET_ABUSE_REPORT")
 #: measured in each stretch, so 200 quiet and 200 attacked ones of each kind in all
 SAMPLES = int(100 * SCALE)
 #: between two samples, so that they see all phases of an attack that comes in bursts
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS = 0.001
+#: the longest stretch; a hundred samples take 0.1 s
+STRETCH_SECONDS_MAX = 3.0
 #: how often latency is measured before it is the proxy's fault
 ATTEMPTS = 3
 #: latency under attack may be so many times that of the quiet
 SLOWDOWN_MAX = 2.0
-#: what a process may grow in the second round of an attack: the allocator's noise; 1,000 lost connections would have more
+#: a login takes some 0.2 s of a processor; an address that guesses is banned after ten
+LOGIN_SECONDS = 5.0
+#: what a process may grow in a round: the noise of its allocator, and the lines that the log holds while nobody reads
+#: them (1 MiB in all). A thousand connections that are never forgotten would have more
 GROWTH_BYTES_MAX = 2 << 20
-GROWTH_SHARE_MAX = 0.04
+#: rounds until it has to stop growing
+ROUNDS_MAX = 8
+
+#: connections that one proxy can have with the descriptors that there are here, but for those of the others
+ONE_PROXY = connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[1]) - 100
 
 PAYLOAD = bytes(range(64))
 
@@ -65,6 +74,7 @@ CONFIGURATION = """
 workers = 1
 drain = "0 s"
 status = "{status}"
+{service}
 [[listener]]
 name = "plain"
 address = "127.0.0.1:0"
@@ -98,10 +108,10 @@ LIMITS = {
 class Attacked:
     """A running proxy: its listeners, and what its worker uses."""
 
-    def __init__(self, directory, limits):
+    def __init__(self, directory, hash, limits, service):
         self.status_path = str(directory / "status")
         file = directory / "proxy.toml"
-        file.write_text(CONFIGURATION.format(status=self.status_path, hash=hash_password("right"), limits=limits))
+        file.write_text(CONFIGURATION.format(status=self.status_path, hash=hash, limits=limits, service=service))
         file.chmod(0o600)
         self.proxy = ProxyProcess("--config", str(file))
         if not self.proxy.greeting:
@@ -117,10 +127,6 @@ class Attacked:
         self.proxy.close()
 
     @property
-    def sessions(self):
-        return self.reader.read()["connections"]
-
-    @property
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -132,13 +138,16 @@ class Attacked:
     def settled(self, sessions, seconds=PATIENCE_SECONDS):
         """Waits until no more than *sessions* are left; returns descriptors and memory then.
 
-        Another process has no event to wait for: it is asked, and each answer takes it a turn of its loop at least.
+        Another process has no event to wait for, so it is asked, until it says so in a document that was made since.
         """
-        deadline = time.monotonic() + seconds
-        while (left := self.sessions) > sessions and time.monotonic() < deadline:
+        began = time.monotonic()
+        while True:
+            status = self.reader.read()
+            left = status["connections"] - sessions
+            if status["instant"] > began and not left:
+                return self.descriptors, self.resident_bytes
+            assert time.monotonic() < began + seconds, f"{left} sessions are left after an attack"
             select.select([], [], [], 0.02)
-        assert left == sessions, f"{left - sessions} sessions are left after an attack"
-        return self.descriptors, self.resident_bytes
 
 
 class Program:
@@ -212,8 +221,14 @@ class Client:
         sock.close()
         return taken
 
-    def measure(self, into):
-        for _ in range(SAMPLES):
+    def measure(self, into, seconds=0.0):
+        """Takes samples, for *seconds* at least; fewer where they take too long to be good anyway."""
+        began = time.perf_counter()
+        taken = 0
+        while taken < SAMPLES or time.perf_counter() < began + seconds:
+            if time.perf_counter() > began + seconds + STRETCH_SECONDS_MAX * SCALE:
+                break
+            taken += 1
             into.echo.append(self.echo_seconds())
             into.handshake.append(self.handshake_seconds())
             select.select([], [], [], PAUSE_SECONDS)
@@ -247,21 +262,32 @@ def quantile(values, share=0.99):
 # -- the attacks
 
 
+#: connections of an attack; where there are too few descriptors it has fewer
+MANY = 1000
+
+
 @dataclass(frozen=True)
 class Attack:
     """*count* connections are held, *rate* blows dealt a second."""
 
     name: str
     function: str
-    count: int = 1000
+    count: int = MANY
     rate: float = 500
+    holds: bool = True  #: whether the proxy has *count* connections of it at once
+    seconds: float = 0.0  #: so long it takes until all of it is seen
     proxy: str = "patient"
     more: dict = field(default_factory=dict)
     #: what the worker's memory may grow for each of the connections, at most
     bytes_each_max: int = 40_000
 
     def plan(self):
-        return {"count": int(self.count * SCALE), "rate": self.rate * FORCE, "seed": 1929, **self.more}
+        return {"count": min(int(self.count * SCALE), ONE_PROXY), "rate": self.rate * FORCE, "seed": 1929, **self.more}
+
+    @property
+    def held(self):
+        """So many descriptors the proxy needs for it, at least."""
+        return self.plan()["count"] if self.holds else 0
 
     def __str__(self):
         return self.name
@@ -269,22 +295,33 @@ class Attack:
 
 ATTACKS = [
     *(Attack(f"slow {state}", "slow", more={"state": state}) for state in abuse.SLOW),
+    Attack("nine thousand", "slow", count=9000, more={"state": "before the first byte"}),
+    Attack(
+        "slow until their time is over",
+        "slow",
+        count=2000,
+        holds=False,
+        proxy="impatient",
+        seconds=1.5,
+        more={"state": "in the greeting"},
+    ),
+    Attack("vanished", "vanishing", rate=500, holds=False, proxy="impatient", seconds=1.2),
     Attack("slow after the grant", "slow_after_the_grant"),
     Attack("slow on an association's connection", "slow_associations"),
     Attack("slow on a binding's connection", "slow_bindings"),
-    Attack("half-open", "half_open"),
-    Attack("connect and close", "connect_and_close", rate=1500),
-    Attack("connect and reset", "connect_and_reset", rate=1500),
-    Attack("reset at each step", "reset_at_each_step", rate=1000),
-    Attack("random bytes", "random_bytes", count=200, rate=1000),
-    Attack("refusing targets", "refusing_targets", rate=800),
-    Attack("more than its share", "more_than_its_share", proxy="fair", count=300, rate=800),
+    Attack("half-open", "half_open", holds=False),
+    Attack("connect and close", "connect_and_close", holds=False, rate=1500),
+    Attack("connect and reset", "connect_and_reset", holds=False, rate=1500),
+    Attack("reset at each step", "reset_at_each_step", holds=False, rate=1000),
+    Attack("random bytes", "random_bytes", holds=False, count=200, rate=1000),
+    Attack("refusing targets", "refusing_targets", holds=False, rate=800),
+    Attack("more than its share", "more_than_its_share", holds=False, proxy="fair", count=300, rate=800),
     Attack("a reader that never reads", "reader_that_never_reads", count=50, bytes_each_max=600_000),
     Attack("a target that never reads", "target_that_never_reads", count=50, bytes_each_max=600_000),
     Attack("associations", "associations", rate=4000),
     Attack("a flood of datagrams", "datagram_flood", count=100, rate=8000),
     Attack("foreign datagrams", "foreign_datagrams", count=100, rate=10000),
-    Attack("wrong passwords", "wrong_passwords", count=200, rate=100),
+    Attack("wrong passwords", "wrong_passwords", holds=False, count=200, rate=20, bytes_each_max=400_000),
 ]
 
 
@@ -296,42 +333,66 @@ def target():
 
 
 @pytest.fixture(scope="module")
-def proxies(request, tmp_path_factory):
-    """A proxy to be attacked, with the limits of that name, and a decoy that is like it."""
-    with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(contextlib.closing(Attacked(tmp_path_factory.mktemp(name), LIMITS[request.param])))
-            for name in ("proxy", "decoy")
-        ]
+def start(tmp_path_factory):
+    """Starts a proxy with the limits of that name."""
+    hash = hash_password("right")
 
+    def start(name, service=""):
+        return contextlib.closing(Attacked(tmp_path_factory.mktemp("proxy"), hash, LIMITS[name], service))
 
-@pytest.fixture
-def client(proxies, target):
-    """The well-behaved one; its first requests are not measured."""
-    with contextlib.closing(Client(proxies[0].ports["plain"], target)) as client:
-        client.measure(Figures())
-        yield client
+    return start
 
 
 class Round:
-    """Two rounds of quiet and attack: what was measured, and what the worker used before, meanwhile and after."""
+    """Two rounds of quiet and attack: what was measured, and what the worker used before, meanwhile and after.
+
+    When it has grown in the second, there are more: what is lost is lost each time, what is kept for use is not.
+    """
 
     def __init__(self, attack, proxy, client):
         self.quiet, self.attacked = Figures(), Figures()
+        self.begin_bytes = self.peak_bytes = proxy.resident_bytes
+        self.held_max = 0
         self.after = []
-        self.begin_bytes = proxy.resident_bytes
-        self.peak_bytes = 0
         for _ in range(2):
             client.measure(self.quiet)
-            with attacking(attack, proxy.ports) as program:
-                client.measure(self.attacked)
-                self.peak_bytes = max(self.peak_bytes, proxy.resident_bytes)
-            self.told = program.told
-            self.after.append(proxy.settled(1))
+            self._attack(attack, proxy, client, self.attacked)
+        while self.growth_bytes > GROWTH_BYTES_MAX and len(self.after) < ROUNDS_MAX:
+            self._attack(attack, proxy, client, Figures())
+
+    def _attack(self, attack, proxy, client, figures):
+        with attacking(attack, proxy.ports) as program:
+            self.peak_bytes = max(self.peak_bytes, proxy.resident_bytes)
+            client.measure(figures, attack.seconds)
+            held = proxy.descriptors
+            self.peak_bytes = max(self.peak_bytes, proxy.resident_bytes)
+        self.told = program.told
+        client.handshake_seconds()  # whoever was in the backlog has had its turn before
+        self.after.append(proxy.settled(1))
+        self.held_max = max(self.held_max, held - self.after[-1][0])
 
     @property
     def growth_bytes(self):
-        return self.after[1][1] - self.after[0][1]
+        """In the last round."""
+        return self.after[-1][1] - self.after[-2][1]
+
+    def __str__(self):
+        resident = ", ".join(f"{size / 2**20:.1f}" for _, size in self.after)
+        return (
+            f"quiet {self.quiet}; attacked {self.attacked} us; {self.held_max} descriptors held;"
+            f" MiB begin {self.begin_bytes / 2**20:.1f} peak {self.peak_bytes / 2**20:.1f} after {resident};"
+            f" descriptors {[count for count, _ in self.after]}; {self.told}"
+        )
+
+
+@contextlib.contextmanager
+def client_of(proxy, target):
+    """The well-behaved one; its first requests are not measured."""
+    with contextlib.closing(Client(proxy.ports["plain"], target)) as client:
+        for _ in range(20):
+            client.echo_seconds()
+            client.handshake_seconds()
+        yield client
 
 
 def control(attack, decoy, client):
@@ -339,41 +400,127 @@ def control(attack, decoy, client):
     figures = Figures()
     with attacking(attack, decoy.ports):
         client.measure(figures)
-    decoy.settled(0)
     return figures
 
 
 def note(attack, text):
     if REPORT:
         with open(REPORT, "a") as file:
-            print(f"{attack.name}: {text}", file=file)
+            print(f"{attack}: {text}", file=file)
 
 
 def check_leaks(attack, found):
-    (before, _), (after, resident) = found.after
-    assert after == before, f"{after - before} descriptors are left"
-    allowed = max(GROWTH_BYTES_MAX, resident * GROWTH_SHARE_MAX)
-    assert found.growth_bytes <= allowed, f"the worker has grown by {found.growth_bytes} bytes in the second round"
+    assert found.held_max >= attack.held, "the proxy has not held what it was to hold: this was no attack"
+    counts = [count for count, _ in found.after]
+    assert counts[-1] <= counts[0], f"descriptors are left: {counts} after each round"
+    assert found.growth_bytes <= GROWTH_BYTES_MAX, (
+        f"the worker grows in each round, the last time by {found.growth_bytes}"
+    )
     each = (found.peak_bytes - found.begin_bytes) / attack.plan()["count"]
     assert each <= attack.bytes_each_max, f"the worker has taken {each:.0f} bytes for each connection of an attacker"
 
 
-@pytest.mark.parametrize(("proxies", "attack"), [(one.proxy, one) for one in ATTACKS], indirect=["proxies"], ids=str)
-def test_others_are_served_as_before_and_nothing_is_left(proxies, attack, client):
-    proxy, decoy = proxies
+def needs(attack):
+    """Skips where an attack cannot be made, and says why."""
+    if attack.count > max(MANY, ONE_PROXY):
+        pytest.skip(f"{attack.count} connections need more descriptors than there may be here (ulimit -Hn)")
+    if attack.function == "vanishing" and not abuse.can_vanish():
+        pytest.skip("a connection can be forgotten without a word only with CAP_NET_ADMIN")
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_others_are_served_as_before_and_nothing_is_left(attack, start, target):
+    needs(attack)
     for attempt in range(ATTEMPTS):
-        found = Round(attack, proxy, client)
-        note(
-            attack,
-            f"quiet {found.quiet}; attacked {found.attacked} us;"
-            f" MiB begin {found.begin_bytes / 2**20:.1f} peak {found.peak_bytes / 2**20:.1f}"
-            f" growth {found.growth_bytes / 2**20:.2f}; descriptors {found.after[0][0]} {found.after[1][0]}; {found.told}",
-        )
-        check_leaks(attack, found)
-        if found.attacked.within(found.quiet):
-            return
-        alone = control(attack, decoy, client)
-        note(attack, f"  attempt {attempt + 1}: the same on a decoy {alone}")
-        if found.attacked.within(alone):
-            return
+        with start(attack.proxy) as proxy, client_of(proxy, target) as client:
+            found = Round(attack, proxy, client)
+            note(attack, found)
+            check_leaks(attack, found)
+            if found.attacked.within(found.quiet):
+                return
+            with start(attack.proxy) as decoy:
+                alone = control(attack, decoy, client)
+            note(attack, f"  attempt {attempt + 1}: the same on a decoy {alone}")
+            if found.attacked.within(alone):
+                return
     pytest.fail(f"quiet {found.quiet}; attacked {found.attacked}; the same on a decoy {alone} us (median/p99/longest)")
+
+
+# -- few descriptors
+
+#: what the proxy is given, and the connections that it takes with that
+FEW_DESCRIPTORS = 1000
+PLACES = connections_max(FEW_DESCRIPTORS)
+
+
+@pytest.fixture
+def small(start, tmp_path, monkeypatch):
+    """A proxy that may have few descriptors."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\nulimit -n {FEW_DESCRIPTORS}\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(script))
+        proxy = start("patient")
+    with proxy as running:
+        yield running
+
+
+def is_served(client, request=None, seconds=1.0):
+    """Whether somebody new gets through in time."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=seconds) as sock:
+        sock.sendall(request or client.request)
+        try:
+            return abuse.receive(sock, 12)[3] == 0
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "slow_after_the_grant",
+        "slow_bindings",
+        "slow_associations",
+        pytest.param(
+            "associations",
+            marks=pytest.mark.xfail(strict=True, reason="an association that has sent has three descriptors, not two"),
+        ),
+    ],
+)
+def test_as_many_connections_as_there_are_places_leave_descriptors_for_the_last_one(function, small, target):
+    attack = Attack("filled", function, count=PLACES - 5)
+    with client_of(small, target) as client:
+        with attacking(attack, small.ports):
+            assert client.echo_seconds() < 1.0
+            assert is_served(client)
+        small.settled(1)
+        assert is_served(client)
+
+
+@pytest.mark.xfail(strict=True, reason="look-ups wait for a place, first come first served, whoever has all the others")
+def test_names_that_nobody_tells_do_not_keep_others_from_theirs(start, target):
+    pytest.importorskip("dns", reason="name_servers needs netnet[dns]")
+    attack = Attack("slow names", "slow_names", count=300)
+    with contextlib.closing(Program("names", rate=0)) as names:
+        with (
+            start("patient", f'name_servers = ["127.0.0.1:{names.said}"]') as proxy,
+            client_of(proxy, target) as client,
+        ):
+            request = [abuse.GREETING + abuse.named_request(f"{one}.{abuse.GOOD_NAMES}", target) for one in "ab"]
+            assert is_served(client, request[0], PATIENCE_SECONDS), "the name server is not asked"
+            with attacking(attack, proxy.ports):
+                assert client.echo_seconds() < 1.0
+                assert is_served(client, request[1])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a ban comes too late for the logins that wait already, and they wait in one queue"
+)
+def test_guesses_of_one_address_do_not_keep_others_from_logging_in(start):
+    attack = Attack("guesses", "passwords_at_once", count=300)
+    with start("patient") as proxy:
+        with attacking(attack, proxy.ports):
+            with socket.create_connection(("127.0.0.1", proxy.ports["login"]), timeout=LOGIN_SECONDS) as sock:
+                sock.sendall(abuse.login_request("right"))
+                assert abuse.receive(sock, 4) == b"\x05\x02\x01\x00"

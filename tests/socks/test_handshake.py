@@ -986,6 +986,20 @@ def test_a_reply_is_complete_with_its_last_byte_and_not_before(data):
     assert client.feed(data[-1:]) is not None
 
 
+def test_bytes_wanted_goes_no_further_than_the_message_that_is_awaited():
+    client = ClientHandshake(5, to("a.b", 80), FRED)
+    wanted = [client.bytes_wanted]
+    for byte in bytewise(choice(2) + login_status(0) + reply5(0, "abc", 80)):
+        client.feed(byte)
+        wanted.append(client.bytes_wanted)
+    assert wanted == [2, 1, 2, 1, 5, 4, 3, 2, 1, 5, 4, 3, 2, 1, 0]
+    client = ClientHandshake(4, to("a.b", 80))
+    for left in range(8, 0, -1):
+        assert client.bytes_wanted == left
+        client.feed(reply(GRANTED)[8 - left : 9 - left])
+    assert client.bytes_wanted == 0
+
+
 def test_all_answers_in_one_piece():
     """Whoever reads without regard to ``bytes_wanted`` has the rest in ``trailing``, and sends all that was to be said."""
     client = ClientHandshake(5, to("a.b", 80), FRED)
@@ -1022,14 +1036,25 @@ def test_answer_that_is_none(name, sizes):
     assert client.trailing == b""
 
 
+@pytest.mark.parametrize("data", [b"\5\0\0\2", b"\5\1\0\0", b"\5\0\0\1"])
+def test_a_kind_of_address_is_known_by_its_byte(data):
+    client = ClientHandshake(5, to("a.b", 80))
+    client.feed(choice(0) + data[:3])
+    if data[3] == 1:
+        assert client.feed(data[3:]) is None
+    else:
+        with pytest.raises(ProtocolError, match="no kind of address"):
+            client.feed(data[3:])
+
+
 @sizes_of_pieces
 @pytest.mark.parametrize(
     "data", [bytes([byte]) for byte in (1, 5, 71, 90, 255)] + [bytes([0, code]) for code in (0, 1, 89, 94, 255)]
 )
 def test_answer_that_is_none_of_socks4(data, sizes):
     client = ClientHandshake(4, to("a.b", 80))
-    with pytest.raises(ProtocolError):
-        ask(client, Stream(data + bytes(7), sizes))
+    with pytest.raises(ProtocolError, match=f"byte {len(data) - 1} is {data[-1]}"):
+        ask(client, Stream(data + reply(GRANTED)[len(data) :], sizes))
     with pytest.raises(ProtocolError):
         client.feed(reply(GRANTED))
 

@@ -18,7 +18,7 @@ import pytest
 
 import netnet
 from netnet.runtime.loop import running
-from netnet.socks import Command, Ending, Limits, Request, Server, Session
+from netnet.socks import Command, Ending, Entrance, Limits, Request, Rule, Rules, Server, Session, Settings
 from netnet.socks.socks4 import REQUEST_BYTES_MAX
 from netnet.testing import VirtualClock, wait_all_parked
 from tests.socks.conftest import echoing
@@ -217,6 +217,53 @@ def test_two_listeners_and_a_unix_socket(run, tmp_path):
                 netnet.sleep(0)
             task.cancel()
         assert [session.client.split(":")[0] for session in sessions] == ["127.0.0.1", "unix"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(("address", "ending"), [("127.0.0.1:0", Ending.CLOSED), ("0.0.0.0:0", Ending.DENIED)])
+def test_private_addresses_are_denied_where_others_can_connect(run, address, ending):
+    """Unless the entrance says otherwise."""
+    sessions = []
+
+    def main():
+        with echoing() as target, netnet.listen(address) as listener:
+            server = Server(entrances=[Entrance("one")], report=sessions.append)
+            task = netnet.spawn(server.serve, listener)
+            with netnet.connect(("127.0.0.1", listener.getsockname()[1])) as client:
+                client.sendall(request(*target.getsockname()))
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(100):
+                    pass
+            while not sessions:
+                netnet.sleep(0)
+            task.cancel()
+        assert [session.ending for session in sessions] == [ending]
+
+    run(main)
+
+
+def test_a_listener_for_both_families(run):
+    """Who comes by IPv4 is known by its IPv4 address there, in the log and to the rules."""
+    sessions = []
+    rules = Rules([Rule("loopback", True, clients=("127.0.0.0/8",))], default_allow=False)
+
+    def main():
+        with echoing() as target, netnet.Socket(socket.AF_INET6) as listener:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.bind(("::", 0))
+            listener.listen()
+            entrance = Entrance("both", deny_private=False)  # by default it is on, since others can connect there
+            server = Server(Settings(rules=rules), entrances=[entrance], report=sessions.append)
+            task = netnet.spawn(server.serve, listener)
+            with netnet.connect(("127.0.0.1", listener.getsockname()[1])) as client:
+                client.sendall(request(*target.getsockname()))
+                assert_granted(client)
+                name = client.getsockname()
+            while not sessions:
+                netnet.sleep(0)
+            task.cancel()
+        assert sessions[0].client == f"{name[0]}:{name[1]}"
 
     run(main)
 
@@ -463,6 +510,33 @@ def test_the_handshake_has_its_time(backend, run, proxy, sent):
             assert everything(client) == (REFUSAL if sent else b"")  # who has said nothing is told nothing
             assert netnet.now() == 7
             assert p.ended().ending is Ending.HANDSHAKE_TIMEOUT
+
+    run(main, clock=VirtualClock())
+
+
+#: what is sent → what is told when the handshake's time is over: what it would be told for any failure at that place
+LATE = [
+    (b"\x05", b"\x05\xff"),
+    (b"\x05\x02\x00", b"\x05\xff"),
+    (b"\x05\x01\x00", b"\x05\x00" + reply5(1)),
+    (b"\x05\x01\x00" + request5("127.0.0.1", 80)[:-1], b"\x05\x00" + reply5(1)),
+    (b"\x05\x01\x02", b"\x05\x02\x01\x01"),
+    (b"\x05\x01\x02\x01\x05use", b"\x05\x02\x01\x01"),
+    (b"G", b"HTTP/1.1 408 "),
+    (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.1 408 "),
+]
+
+
+@pytest.mark.parametrize(("sent", "answer"), LATE)
+def test_what_is_told_when_the_time_is_over(run, proxy, sent, answer):
+    def main():
+        with proxy(limits=Limits(handshake_seconds=7)) as p, p.client(sent) as client:
+            heard = everything(client)
+            assert heard.startswith(answer) if answer.startswith(b"HTTP") else heard == answer
+            assert netnet.now() == 7
+            session = p.ended()
+            assert session.ending is Ending.HANDSHAKE_TIMEOUT
+            assert session.protocol == ("socks5" if sent[0] == 5 else "http")
 
     run(main, clock=VirtualClock())
 
@@ -733,6 +807,7 @@ def test_a_connection_that_stands_in_the_moment_of_the_stop_does_not_hold_the_ru
     with socket.socket() as client:
         run(main)
     assert [session.ending for session in sessions] == [Ending.STOPPED]
+    assert sessions[0].relay is None
 
 
 # -- what it tells

@@ -22,7 +22,8 @@ class Size:
     at_once: int
     idle_connections: int
     hold_connections: int
-    hold_busy: int
+    #: of many connections, those that have traffic
+    busy_connections: int
     #: tasks spawned and joined in a run
     tasks: int
     #: turns that each of two tasks takes in a run

@@ -13,8 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -125,27 +124,40 @@ class Process:
                 return int(word.rstrip(",").rpartition(":")[2])
         raise BenchError(f"{' '.join(self.command)} printed no port: {' '.join(words)}")
 
-    def cpu_seconds(self) -> float:
-        """The processor time that it has used, ended threads included; in steps of a clock tick (10 ms)."""
-        return _cpu_seconds(_status(self.pid))
-
     def group_cpu_seconds(self) -> dict[int, float]:
-        """The processor time that each process of its group has used, by process id: its own and its children's."""
-        used = {}
+        """The processor time that each process of its group has used, by process id: its own and its children's.
+
+        Ended threads are included; it goes in steps of a clock tick (10 ms).
+        """
+        return {pid: _cpu_seconds(fields) for pid, fields in self._group()}
+
+    def group_used_seconds(self, before: Mapping[int, float]) -> list[float]:
+        """What each process of its group has used since it was *before*. Raises ``BenchError`` when one is gone."""
+        after = self.group_cpu_seconds()
+        gone = set(before) - set(after)
+        if gone:
+            raise BenchError(f"{' '.join(self.command)}: {len(gone)} of its processes ended while they were measured")
+        return [seconds - before.get(pid, 0.0) for pid, seconds in after.items()]
+
+    def group_resident_bytes(self) -> int:
+        """The memory of its group: the proportional set size of all their pages, so that what they share counts once."""
+        return sum(_resident_bytes(pid) for pid, _ in self._group())
+
+    def _group(self) -> Iterator[tuple[int, list[str]]]:
+        """The processes of its group, and their status; those that have ended and were not waited for are not told."""
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
                     fields = _status(int(entry))
-                    if int(fields[2]) == self.pid:
-                        used[int(entry)] = _cpu_seconds(fields)
-        return used
+                    if int(fields[2]) == self.pid and fields[0] != "Z":
+                        yield int(entry), fields
 
-    def resident_bytes(self) -> int:
-        """Its memory: the proportional set size of all its pages."""
-        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        raise BenchError("the kernel tells no Pss")
+
+def _resident_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise BenchError("the kernel tells no Pss")
 
 
 def _status(pid: int) -> list[str]:
@@ -166,9 +178,10 @@ def load(*arguments: object, on: Collection[int] | None = None) -> Process:
     return Process([str(program("load")), *map(str, arguments)], _only(processors()[1]) if on is None else on)
 
 
-def serving(command: Sequence[str], *, near_load: bool = False) -> Process:
-    """Starts a server on its own processor; with *near_load* on that of the load, for what is not measured."""
-    return Process(command, _only(processors()[1 if near_load else 0]))
+def serving(command: Sequence[str], *, near_load: bool = False, on: Collection[int] | None = None) -> Process:
+    """Starts a server on its own processor, unless *on* says others; with *near_load* on that of the load, for what is
+    not measured."""
+    return Process(command, _only(processors()[1 if near_load else 0]) if on is None else on)
 
 
 def probing(command: Sequence[str], on: Collection[int] | None = None) -> Process:
@@ -188,11 +201,12 @@ def probe(library: str, work: str, *numbers: int) -> list[str]:
 
 
 def window(server: Process, client: Process) -> tuple[float, list[str]]:
-    """The server's CPU seconds between the load's "start" and its result, and the result's words."""
+    """The CPU seconds of the server, with all its processes, between the load's "start" and its result, and the result's
+    words. Raises ``BenchError``, also when one of the server's processes is gone."""
     client.line()
-    before = server.cpu_seconds()
+    before = server.group_cpu_seconds()
     words = client.line()
-    return server.cpu_seconds() - before, words
+    return sum(server.group_used_seconds(before)), words
 
 
 def free_port() -> int:
@@ -203,15 +217,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def listening(command: Sequence[str], port: int) -> Iterator[Process]:
-    """Starts a server that does not say its port, and waits until it listens there."""
+def listening(command: Sequence[str], port: int, *, look_seconds: float = 0.05) -> Iterator[Process]:
+    """Starts a server that does not say its port, and waits until it listens there: it looks every *look_seconds*.
+
+    Raises ``BenchError`` when it does not, or ends.
+    """
     with serving(command) as process:
-        for _ in range(int(START_SECONDS / 0.05)):
+        for _ in range(int(START_SECONDS / look_seconds)):
             with socket.socket() as attempt:
                 attempt.settimeout(0.05)
                 if attempt.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            time.sleep(0.05)
+            process.still_runs(look_seconds)
         else:
             raise BenchError(f"{' '.join(command)} does not listen on port {port}")
         yield process

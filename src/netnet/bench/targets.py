@@ -28,7 +28,14 @@ TARGETS = (
     Target("echo, 64 bytes, 1000 connections", "C epoll", 1.8),
     Target("echo, 64 bytes, 100 connections", "gevent", 0.6),
     Target("relay of bulk data, one way, one stream", "C splice", 1.15),
-    Target("SOCKS handshakes, 50 at a time", "microsocks", 1.7),
+    Target("SOCKS5 handshakes, 50 at a time", "microsocks", 1.6),
+    Target("SOCKS5 handshakes, 50 at a time", "pproxy", 0.5),
+    Target("bulk data through the proxy, one way, one stream", "C splice", 1.15),
+    Target("delay added to a 64-byte round trip, p50", "microsocks", 1.5),
+    Target("delay added to a 64-byte round trip, p99", "microsocks", 1.5),
+    Target("delay added to a 64-byte round trip, 100 others busy, p50", "microsocks", 1.5),
+    Target("delay added to a 64-byte round trip, 100 others busy, p99", "microsocks", 1.5),
+    Target("start of the proxy, to the first connection", None, 300, " ms"),
     Target("2000 idle proxied connections", None, 2.0, " kB"),
     Target("9000 proxied connections at once, traffic on 100", None, 0, " lost"),
     Target("empty tasks, spawned and joined one at a time", "gevent", 0.35),
@@ -41,6 +48,8 @@ TARGETS = (
     Target("import, beyond starting Python", None, 60, " ms"),
     Target("echo throughput with 100 connections, load on processors of its own", "1 worker", 1.7, at_least=True),
     Target("echo capacity with 100 connections, by CPU of the workers", "1 worker", 1.7, at_least=True),
+    Target("SOCKS5 handshakes, throughput, load on processors of its own", "1 worker", 1.7, at_least=True),
+    Target("SOCKS5 handshakes, capacity by CPU of the workers", "1 worker", 1.7, at_least=True),
 )
 
 

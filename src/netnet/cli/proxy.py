@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import logging
 import sys
@@ -13,7 +14,7 @@ import netnet
 from netnet.net.workers import Supervisor
 from netnet.proxy.config import Configuration, ConfigurationError, default_configuration, load
 from netnet.proxy.listeners import DEFAULT_LISTEN
-from netnet.proxy.log import Log
+from netnet.proxy.log import Log, logging_to
 from netnet.proxy.running import RunningService
 from netnet.runtime.signals import TERMINATED
 from netnet.socks.requests import Command
@@ -101,17 +102,13 @@ def _default(listen: list[str] | None) -> Configuration:
 def _serve(read: Callable[[], Configuration], options: argparse.Namespace) -> None:
     configuration = read()
     writer = Log(form=configuration.log)
-    logging.getLogger("netnet").addHandler(writer.handler())
-    logging.getLogger("netnet").setLevel(logging.WARNING)
     service = RunningService(
         read, writer, workers=options.workers, quiet=options.quiet, metrics=options.metrics, status=options.status
     )
-    try:
+    with contextlib.closing(writer), logging_to(writer, logging.WARNING):
         plan = service.plan()
         supervisor = Supervisor(plan.sources, service, plan.workers, plan.drain_seconds)
         service.run(supervisor, partial(_greet, plan.workers))
-    finally:
-        writer.close()
 
 
 def _greet(workers: int, addresses: list[object]) -> None:

@@ -136,7 +136,9 @@ class Server:
                     group.cancel("the server ended")
                 if self._deadline is not None:
                     if self._deadline > loop.clock.now():
-                        self._accept_rest(listener, group)
+                        accept_rest(
+                            listener, lambda conn, _: group.spawn(self._handle, conn), self._permits, self.statistics
+                        )
                     listener.close()
         finally:
             self._accepting.discard(accepting)
@@ -148,26 +150,6 @@ class Server:
                 loop.forget_drain(self)
         if ended is not None:
             raise ended
-
-    def _accept_rest(self, listener: Socket, group: TaskGroup) -> None:
-        """Takes those that wait in the backlog already, if there is room for them: nobody else may know of them."""
-        with contextlib.suppress(ClosedError):
-            listener.settimeout(0)
-            for _ in range(BACKLOG):
-                if self._permits is not None and not self._permits.acquire(blocking=False):
-                    return
-                try:
-                    conn, _ = listener.accept()
-                except OSError as error:
-                    if self._permits is not None:
-                        self._permits.release()
-                    if error.errno in _PASSING:  # that one is gone, or there is no room; the next may do
-                        self.statistics.accept_errors += 1
-                        self.statistics.last_accept_error = error
-                        continue
-                    return
-                self.statistics.accepted += 1
-                group.spawn(self._handle, conn)
 
     def serve_all(self, listeners: Sequence[Socket]) -> None:
         """``serve`` for each of *listeners*; when one of them fails the others end, and its error is raised."""
@@ -377,4 +359,28 @@ def _accept_all(
         told.accepted += 1
 
 
-__all__ = ["Permits", "Server", "ServerStatistics", "accept_all", "serve"]
+def accept_rest(
+    listener: Socket, take: Callable[[Socket, Any], object], permits: Permits | None, statistics: ServerStatistics
+) -> None:
+    """Before a listener is closed for good: takes those that wait in the backlog already, if there is room for them,
+    since nobody else may know of them. Otherwise as ``accept_all``. Does not switch tasks."""
+    with contextlib.suppress(ClosedError):
+        listener.settimeout(0)
+        for _ in range(BACKLOG):
+            if permits is not None and not permits.acquire(blocking=False):
+                return
+            try:
+                conn, address = listener.accept()
+            except OSError as error:
+                if permits is not None:
+                    permits.release()
+                if error.errno in _PASSING:  # that one is gone, or there is no room; the next may do
+                    statistics.accept_errors += 1
+                    statistics.last_accept_error = error
+                    continue
+                return
+            statistics.accepted += 1
+            take(conn, address)
+
+
+__all__ = ["Permits", "Server", "ServerStatistics", "accept_all", "accept_rest", "serve"]

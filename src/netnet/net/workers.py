@@ -7,7 +7,7 @@ spreads connections evenly and workers share no queue; a listener that the calle
 one of them for each connection.
 
 Supervisor and worker talk through a socket pair: the worker says that it is ready, the supervisor says when to stop,
-and either notices by the end of the stream that the other is gone. A worker does what ``Server`` does, in a run of its
+the worker says that it takes no more connections (so that after a change nobody is served as before it), and either notices by the end of the stream that the other is gone. A worker does what ``Server`` does, in a run of its
 own; what a server is, is in ``serving``.
 """
 
@@ -56,6 +56,10 @@ SETTLED_SECONDS: Final = 10.0
 READY_SECONDS: Final = 30.0
 #: so long after its time for draining a worker is killed that has not ended
 GRACE_SECONDS: Final = 5.0
+#: so long a change waits until a worker that was replaced takes no more connections; only one that hangs takes longer
+CLOSE_SECONDS: Final = 1.0
+#: a worker that waits until its server has closed its listeners, which takes a turn or two, looks so often
+LOOK_SECONDS: Final = 0.001
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
@@ -67,6 +71,7 @@ def _pass(number: int, frame: FrameType | None) -> None:
 _SIGNALS: Final[dict[int, Any]] = {signal.SIGINT: _pass, signal.SIGHUP: _pass, signal.SIGTERM: signal.SIG_DFL}
 
 _READY: Final = b"r"
+_CLOSED: Final = b"c"
 _DRAIN: Final = b"d"
 _RETIRE: Final = b"q"
 _STOP: Final = b"s"
@@ -144,6 +149,8 @@ class _Worker:
     began: float
     ticket: object = None
     ready: Event = field(default_factory=Event)
+    #: its listeners are closed
+    closed: Event = field(default_factory=Event)
     ended: Event = field(default_factory=Event)
     #: it was told to end, so its end is no crash
     retired: bool = False
@@ -343,10 +350,10 @@ class Supervisor:
             self._replace_crashed(slot, worker, status)
 
     def _hear(self, worker: _Worker) -> None:
-        """Hears when a worker is ready."""
+        """Hears when a worker is ready, and when it takes no more connections."""
         with contextlib.suppress(OSError):
-            if worker.control.recv(1) == _READY:
-                worker.ready.set()
+            while said := worker.control.recv(1):
+                (worker.ready if said == _READY else worker.closed).set()
 
     def _replace_crashed(self, slot: _Slot, worker: _Worker, status: int | None) -> None:
         lived = now() - worker.began
@@ -425,10 +432,7 @@ class Supervisor:
             if not self._stopping:
                 notify(reloading=True)
                 if self._change_plan():
-                    try:
-                        self._replace_all()
-                    finally:
-                        self._close_unused()
+                    self._replace_all()
                 notify(ready=True)
 
     def _change_plan(self) -> bool:
@@ -439,21 +443,23 @@ class Supervisor:
                 return True
             listeners = self._open(plan)
         except Exception as error:
-            log.error("nothing was changed: %s", error)
+            log.error("nothing was changed: %s", (error.strerror if isinstance(error, OSError) else None) or error)
             self._close_unused()  # what was opened before it failed
             self._crew.reject()
             return False
         self._plan = plan
         self._crew.adopt()
-        for slot in self._slots[plan.workers :]:
-            slot.gone = True
-            if slot.worker is not None:
-                self._tell(slot.worker, _RETIRE)
+        surplus = self._slots[plan.workers :]
         del self._slots[plan.workers :]
         for slot in self._slots:
             slot.listeners = listeners[slot.number]
         for number in range(len(self._slots), plan.workers):
             self._slots.append(_Slot(number, listeners[number]))
+        self._close_unused()  # the last to close them are the workers, who know what still waits there
+        for slot in surplus:
+            slot.gone = True
+            if slot.worker is not None:
+                self._replaced(slot.worker)
         return True
 
     def _replace_all(self) -> None:
@@ -476,7 +482,13 @@ class Supervisor:
             slot.worker = new
             slot.crashes = 0
             if old is not None:
-                self._tell(old, _RETIRE)
+                self._replaced(old)
+
+    def _replaced(self, worker: _Worker) -> None:
+        """Has a worker take no more connections, and waits until it does not."""
+        self._tell(worker, _RETIRE)
+        with contextlib.suppress(TimeoutError), timeout(CLOSE_SECONDS):
+            choose(worker.closed, worker.ended)
 
     def _start_successor(self, slot: _Slot) -> _Worker | None:
         """Where no process can be made, tries again: the plan is adopted, and its new sockets wait for somebody. ``None``
@@ -550,6 +562,10 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     command = control.recv(1)
                 server.begin_draining(self._drain_seconds_of(command))
+                while any(listener.fileno() >= 0 for listener in listeners):
+                    sleep(LOOK_SECONDS)
+                with contextlib.suppress(OSError):
+                    control.sendall(_CLOSED)
 
         obedience = spawn(obey, name="netnet worker: its supervisor")
         control.sendall(_READY)

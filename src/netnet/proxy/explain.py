@@ -38,7 +38,7 @@ def explain(configuration: Configuration, question: Question) -> Iterator[str]:
     target = _target(question.destination)
     listener = _listener(configuration.listeners, question.listener)
     entrance = listener.entrance
-    yield f"listener {entrance.name!r}: deny private is {'on' if entrance.deny_private else 'off'}"
+    yield f"listener {entrance.name!r}: deny private is {'off' if entrance.deny_private is False else 'on'}"
     if entrance.authentication is Authentication.PASSWORD and question.user is None:
         yield "denied: this listener serves users only (say --user)"
         return
@@ -47,7 +47,7 @@ def explain(configuration: Configuration, question: Question) -> Iterator[str]:
         return
     rules = configuration.settings.rules or Rules(())
     packed = target.packed if isinstance(target, (IPv4Address, IPv6Address)) else literal(target.host)
-    yield from _judged(rules, client, question, target, packed, entrance.deny_private)
+    yield from _judged(rules, client, question, target, packed, entrance.deny_private is not False)
 
 
 def _judged(

@@ -56,18 +56,27 @@ class RunningService(Service):
         self._attending: Task[None] | None = None  # in a worker
 
     def run(self, supervisor: Supervisor, greet: Callable[[list[SocketAddress]], object]) -> None:
-        """Serves until SIGTERM or Ctrl-C; *greet* is told the addresses when all is open. Switches tasks."""
+        """Serves until SIGTERM or Ctrl-C; *greet* is told the addresses when all is open. Once.
+
+        Switches tasks. Raises ``OSError`` where it cannot listen."""
+        failed: list[Exception] = []
         loop = running.loop
         loop.drains[self] = self._draining
         try:
             with TaskGroup() as self._group:
-                supervisor.run(lambda listeners: greet([address_of(one) for one in listeners]))
+                try:
+                    supervisor.run(lambda listeners: greet([address_of(one) for one in listeners]))
+                except Exception as error:  # of the group, it would be one of several
+                    failed.append(error)
                 self._group.cancel("the service ends")
         finally:
             loop.forget_drain(self)
             self.reject()
             for listener in self._open.values():
                 listener.close()
+            self.ledger.close()
+        if failed:
+            raise failed[0]
 
     def _draining(self) -> None:
         self._overview.draining = True

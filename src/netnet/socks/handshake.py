@@ -113,8 +113,6 @@ class ServerHandshake(_Machine):
         self._output += socks5.pack_login_status(accepted)
         if accepted:
             self._await_request()
-        else:
-            self._await = None
 
     def reply(self, outcome: Outcome, packed: bytes = b"", port: int = 0) -> bytes:
         """The reply's bytes. *packed* and *port* are the address that the proxy uses towards the target."""

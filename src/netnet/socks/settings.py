@@ -84,8 +84,8 @@ class Entrance:
 
     *proxy_protocol*: who connects tells in front, by PROXY protocol v1 or v2, whom it connects for; only the networks
     *proxy_protocol_from* may connect there ("unix": the peers of a UNIX socket; empty: everybody who can).
-    *deny_private*: see ``rules``. *advertise*: the address that replies tell, where the own one cannot be reached;
-    *ports*: the range for BIND and datagrams.
+    *deny_private*: see ``rules``; ``None``: where others than this machine can connect. *advertise*: the address that
+    replies tell, where the own one cannot be reached; *ports*: the range for BIND and datagrams.
     """
 
     name: str = ""
@@ -93,7 +93,7 @@ class Entrance:
     authentication: Authentication = Authentication.NONE
     proxy_protocol: bool = False
     proxy_protocol_from: tuple[str, ...] = ()
-    deny_private: bool = False
+    deny_private: bool | None = None
     advertise: str | None = None
     ports: tuple[int, int] | None = None
     strict_udp: bool = False  #: datagrams only from the very address and port that the client announced

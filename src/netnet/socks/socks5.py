@@ -159,15 +159,12 @@ def pack_request(request: Request) -> bytes:
 
 
 def parse_reply(buffer: bytes) -> tuple[Outcome, str, int, int] | None:
-    """A proxy's reply: the outcome, the host, the port, and where it ends. ``reply_bytes`` tells how long it will be."""
+    """A proxy's reply: the outcome, the host, the port, and where it ends; ``address_bytes_left`` tells when it will."""
     _check_version(buffer[0])
-    if len(buffer) < 2:
-        return None
-    outcome = _OUTCOMES.get(buffer[1], Outcome.FAILED)
     if len(buffer) < 4:
         return None
     found = _parse_address(buffer, empty_names=True)
-    return None if found is None else (outcome, found[0], found[2], found[3])
+    return None if found is None else (_OUTCOMES.get(buffer[1], Outcome.FAILED), found[0], found[2], found[3])
 
 
 def pack_reply(outcome: Outcome, packed: bytes = b"", port: int = 0) -> bytes:

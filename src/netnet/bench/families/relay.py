@@ -22,7 +22,7 @@ def relay(size: Size, progress: Progress) -> list[Figures]:
                 progress(f"{figures.title}: {name}")
                 with (
                     serving(command) as server,
-                    load("pull", server.port(), 1, size.warmup_seconds, size.seconds) as client,
+                    load("pull", 0, server.port(), port, 1, size.warmup_seconds, size.seconds) as client,
                 ):
                     used, words = window(server, client)
                     figures.add(name, used / max(1, int(words[1])) * 1e9)

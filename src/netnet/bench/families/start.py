@@ -11,7 +11,7 @@ from netnet.bench.processes import probing
 #: for the imports: what has to be installed, by module
 _EXTRA = frozenset({"gevent"})
 
-_ALONE = "python alone"
+PYTHON_ALONE = "python alone"
 
 #: what ``import netnet`` may bring along from outside the standard library
 _EXPECTED = frozenset({"netnet", "greenlet"})
@@ -24,23 +24,23 @@ _COUNT = (
 
 def importing(size: Size, progress: Progress) -> list[Figures]:
     """Starts of the interpreter with one import and without, in turn; each difference is between neighbours."""
-    figures = Figures("import, beyond starting Python", "ms of wall time", base=_ALONE)
+    figures = Figures("import, beyond starting Python", "ms of wall time", base=PYTHON_ALONE)
     modules = [module for module in ("netnet", "asyncio", "gevent") if module not in _EXTRA or has(module)]
     figures.missing = {module: f"pip install {module}" for module in _EXTRA if not has(module)}
     for module in ["", *modules]:  # fills the caches
-        _milliseconds(module)
+        import_milliseconds(module)
     for _ in range(size.starts):
-        progress(f"{figures.title}: {_ALONE}")
-        alone = _milliseconds("")
-        figures.add(_ALONE, alone)
+        progress(f"{figures.title}: {PYTHON_ALONE}")
+        alone = import_milliseconds("")
+        figures.add(PYTHON_ALONE, alone)
         for module in modules:
             progress(f"{figures.title}: {module}")
-            figures.add(module, _milliseconds(module) - alone)
+            figures.add(module, import_milliseconds(module) - alone)
     figures.note(_brought_along())
     return [figures]
 
 
-def _milliseconds(module: str) -> float:
+def import_milliseconds(module: str) -> float:
     """Starts Python, isolated, to import a module (or nothing) and end."""
     start = time.perf_counter()
     with probing([sys.executable, "-I", "-c", f"import {module}" if module else "pass"]) as process:

@@ -54,9 +54,9 @@ def _sleep(work: Work) -> tuple[float, int]:
     """The memory of one sleeping task, kB, and how many of them woke."""
     with probing(probe(work.library, work.name, work.count)) as process:
         process.line()
-        before = process.resident_bytes()
+        before = process.group_resident_bytes()
         process.tell("go")
         process.line()
-        asleep = process.resident_bytes()
+        asleep = process.group_resident_bytes()
         process.tell("go")
         return (asleep - before) / 1000 / work.count, int(process.line()[1])

@@ -2,14 +2,24 @@
  *
  *   load echo PORT CONNECTIONS BYTES WARMUP SECONDS         ping-pong; prints "start", then "ops N p50us A p99us B"
  *   load source                                             a server that sends without end
- *   load pull PORT STREAMS WARMUP SECONDS                   receives and drops; prints "start", then "bytes N"
+ *   load pull VERSION PORT TARGET_PORT STREAMS WARMUP SECONDS
+ *        receives and drops; prints "start", then "bytes N"
+ *   load delay VERSION PORT TARGET_PORT BYTES WARMUP SECONDS
+ *        ping-pong on one connection to the target and one through the proxy, in turn; prints "start", then
+ *        "ops N direct P50 P99 proxied P50 P99", in microseconds
+ *   load busy VERSION PORT TARGET_PORT CONNECTIONS A_SECOND
+ *        pings on these in turn, so many a second in all; one that waits for its answer is passed over. Prints "busy N"
+ *        when all are through, and after a line on stdin "ops N late L"
  *   load socks VERSION PORT TARGET_PORT AT_ONCE WARMUP SECONDS
  *        connect, request, one byte echoed, close; prints "start", then "ops N failed F"
  *   load hold VERSION PORT TARGET_PORT CONNECTIONS BUSY SECONDS
  *        opens proxied connections; prints "held N", waits for a line on stdin; then ping-pong on BUSY of them while the
  *        others idle, prints "ops N"; then one byte through each of all, prints "alive N"
+ *
+ * VERSION is that of SOCKS, 4 or 5; 0: PORT is connected to, and nothing is asked.
  */
 #include "common.h"
+#include <sys/timerfd.h>
 
 enum { CONNECTING, GREETING, REQUEST, ECHO, IDLE };
 
@@ -69,6 +79,7 @@ static void ping(struct peer *p, int size) {
 static int handshake(struct peer *p) {
     unsigned char reply[16];
     if (p->state == CONNECTING) {
+        if (version == 0) return 1;
         if (version == 5) {
             send_all(p->fd, "\5\1", 3);
             p->state = GREETING;
@@ -87,6 +98,28 @@ static int handshake(struct peer *p) {
         if (reply[1] != 0) return -1;
         send_request(p);
     }
+}
+
+/* Opens so many connections, with their handshakes; no more at once than a backlog holds. */
+static struct peer *open_through(int total) {
+    struct peer *peers = calloc(total, sizeof *peers);
+    for (int first = 0; first < total; first += 100) {
+        int last = first + 100 < total ? first + 100 : total;
+        for (int i = first; i < last; i++) open_peer(&peers[i], proxy_port);
+        int reached = 0;
+        double until = seconds_now() + 30;
+        while (reached < last - first && seconds_now() < until) {
+            int count = epoll_wait(ep, events, 1024, 100);
+            for (int i = 0; i < count; i++) {
+                struct peer *p = events[i].data.ptr;
+                int through = p->state == IDLE ? 0 : handshake(p);
+                if (through == 1) { p->state = IDLE; p->got = p->need = 0; reached++; }
+                if (through == -1) die("handshake");
+            }
+        }
+        if (reached < last - first) die("handshakes took too long");
+    }
+    return peers;
 }
 
 static int by_value(const void *a, const void *b) {
@@ -165,14 +198,14 @@ static void source_mode(void) {
 }
 
 static int pull_mode(char **a) {
-    int port = atoi(a[0]), streams = atoi(a[1]), started = 0;
-    struct peer *peers = calloc(streams, sizeof *peers);
+    version = atoi(a[0]), proxy_port = atoi(a[1]), target_port = atoi(a[2]);
+    int streams = atoi(a[3]), started = 0;
+    struct peer *peers = open_through(streams);
     for (int i = 0; i < streams; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &peers[i]};
-        open_peer(&peers[i], port);
         epoll_ctl(ep, EPOLL_CTL_MOD, peers[i].fd, &event);
     }
-    double from = seconds_now() + atof(a[2]), until = from + atof(a[3]);
+    double from = seconds_now() + atof(a[4]), until = from + atof(a[5]);
     long long total = 0;
     for (;;) {
         double now = seconds_now();
@@ -188,6 +221,82 @@ static int pull_mode(char **a) {
     }
     printf("bytes %lld\n", total);
     return 0;
+}
+
+/* One round trip on a blocking socket, in seconds. */
+static double round_trip(int fd) {
+    double sent = seconds_now();
+    send_all(fd, scratch, bytes);
+    for (int got, left = bytes; left; left -= got)
+        if ((got = recv(fd, scratch, left, 0)) <= 0) die("connection lost");
+    return seconds_now() - sent;
+}
+
+static void print_percentiles(const char *what, double *sorted, long count) {
+    qsort(sorted, count, sizeof *sorted, by_value);
+    printf(" %s %.2f %.2f", what, sorted[count / 2] * 1e6, sorted[count * 99 / 100] * 1e6);
+}
+
+static int delay_mode(char **a) {
+    target_port = proxy_port = atoi(a[2]);
+    int direct = open_through(1)->fd, started = 0;
+    version = atoi(a[0]), proxy_port = atoi(a[1]);
+    int proxied = open_through(1)->fd;
+    bytes = atoi(a[3]);
+    fcntl(direct, F_SETFL, 0);
+    fcntl(proxied, F_SETFL, 0);
+    double *through = malloc(delay_max * sizeof *through);
+    double from = seconds_now() + atof(a[4]), until = from + atof(a[5]), now;
+    for (delay_count = 0; (now = seconds_now()) < until && delay_count < delay_max; delay_count++) {
+        if (!started && now >= from) { printf("start\n"); fflush(stdout); started = 1; delay_count = 0; }
+        delays[delay_count] = round_trip(direct);
+        through[delay_count] = round_trip(proxied);
+    }
+    if (!started || !delay_count) die("no round trip");
+    printf("ops %ld", delay_count);
+    print_percentiles("direct", delays, delay_count);
+    print_percentiles("proxied", through, delay_count);
+    printf("\n");
+    return 0;
+}
+
+enum { TICK, STDIN }; /* what events name that are no peer's */
+
+static int busy_mode(char **a) {
+    version = atoi(a[0]), proxy_port = atoi(a[1]), target_port = atoi(a[2]);
+    int total = atoi(a[3]), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    long interval = 1000000000L / atoi(a[4]), ops = 0, late = 0;
+    struct timespec span = {interval / 1000000000L, interval % 1000000000L};
+    struct itimerspec every = {span, span};
+    struct peer *peers = open_through(total);
+    if (timerfd_settime(timer, 0, &every, NULL)) die("timerfd");
+    epoll_add(ep, timer, EPOLLIN, TICK);
+    epoll_add(ep, 0, EPOLLIN, STDIN);
+    printf("busy %d\n", total);
+    fflush(stdout);
+    for (unsigned next = 0;;) {
+        int count = epoll_wait(ep, events, 1024, -1);
+        for (int i = 0; i < count; i++) {
+            struct peer *p = events[i].data.ptr;
+            uint64_t due = 0;
+            if (events[i].data.u64 == STDIN) {
+                printf("ops %ld late %ld\n", ops, late);
+                return 0;
+            }
+            if (events[i].data.u64 == TICK) {
+                if (read(timer, &due, sizeof due) < 0) continue;
+                for (; due; due--, next++) {
+                    p = &peers[next % total];
+                    if (p->got < p->need) late++; else ping(p, bytes);
+                }
+                continue;
+            }
+            if (p->got == p->need) continue;
+            int got = recv(p->fd, scratch, p->need - p->got, 0);
+            if (got == 0) die("connection lost");
+            if (got > 0 && (p->got += got) == p->need) ops++;
+        }
+    }
 }
 
 static int socks_mode(char **a) {
@@ -251,23 +360,7 @@ static int hold_mode(char **a) {
     version = atoi(a[0]), proxy_port = atoi(a[1]), target_port = atoi(a[2]);
     int total = atoi(a[3]), busy = atoi(a[4]);
     double span = atof(a[5]);
-    struct peer *peers = calloc(total, sizeof *peers);
-    for (int first = 0; first < total; first += 100) { /* no more at once than a backlog holds */
-        int last = first + 100 < total ? first + 100 : total;
-        for (int i = first; i < last; i++) open_peer(&peers[i], proxy_port);
-        int reached = 0;
-        double until = seconds_now() + 30;
-        while (reached < last - first && seconds_now() < until) {
-            int count = epoll_wait(ep, events, 1024, 100);
-            for (int i = 0; i < count; i++) {
-                struct peer *p = events[i].data.ptr;
-                int through = p->state == IDLE ? 0 : handshake(p);
-                if (through == 1) { p->state = IDLE; reached++; }
-                if (through == -1) die("handshake");
-            }
-        }
-        if (reached < last - first) die("handshakes took too long");
-    }
+    struct peer *peers = open_through(total);
     printf("held %d\n", total);
     fflush(stdout);
     if (!fgets(scratch, sizeof scratch, stdin)) return 0;
@@ -295,7 +388,9 @@ int main(int argc, char **argv) {
     memset(scratch, 'x', sizeof scratch);
     if (!strcmp(argv[1], "echo") && argc == 7) return echo_mode(argv + 2);
     if (!strcmp(argv[1], "source")) source_mode();
-    if (!strcmp(argv[1], "pull") && argc == 6) return pull_mode(argv + 2);
+    if (!strcmp(argv[1], "pull") && argc == 8) return pull_mode(argv + 2);
+    if (!strcmp(argv[1], "delay") && argc == 8) return delay_mode(argv + 2);
+    if (!strcmp(argv[1], "busy") && argc == 7) return busy_mode(argv + 2);
     if (!strcmp(argv[1], "socks") && argc == 8) return socks_mode(argv + 2);
     if (!strcmp(argv[1], "hold") && argc == 8) return hold_mode(argv + 2);
     return 2;

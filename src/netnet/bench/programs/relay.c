@@ -1,7 +1,7 @@
 /* The yardsticks for bulk relaying, one way: target → client. relay splice|copy TARGET_PORT
  * splice: through a 1 MiB pipe per connection; copy: a 256 KiB buffer. One thread, epoll. Reads until would-block. */
 #include "common.h"
-#include <sys/wait.h>
+#include <signal.h>
 
 #define PIPE_BYTES (1 << 20)
 
@@ -32,6 +32,7 @@ int main(int argc, char **argv) {
     if (argc < 3) return 2;
     int splicing = argv[1][0] == 's', target = atoi(argv[2]), peer;
     struct epoll_event events[64];
+    signal(SIGPIPE, SIG_IGN); /* splice(2) has no flag for it; a client that has left ends its flow, not the relay */
     all_descriptors();
     int listener = listen_and_tell(), ep = epoll_create1(0);
     epoll_add(ep, listener, EPOLLIN, 0);
