@@ -1314,3 +1314,47 @@ def test_ctrl_c_tells_the_manager_too(manager):
         assert program.status() == -signal.SIGINT
         manager.settimeout(0.5)
         assert notices(manager, 1) == ["STOPPING=1"]
+
+
+# -- listeners
+
+
+class Accepts:
+    """A server that serves nobody."""
+
+    def serve_all(self, listeners):
+        netnet.sleep(1000)
+
+    def begin_draining(self, seconds=None):
+        pass
+
+
+def opened(sources, count=2):
+    """The listeners that a supervisor opens, by worker; and what it does with them at its end."""
+    supervisor = Supervisor(sources, Accepts, count, 0)
+    wanted = supervisor._open(workers.Plan(sources, count, 0))
+    return supervisor, wanted
+
+
+def test_the_same_text_twice_is_two_listeners(run):
+    def main():
+        supervisor, wanted = opened(["127.0.0.1:0", "127.0.0.1:0"])
+        ports = [[listener.getsockname()[1] for listener in own] for own in wanted]
+        supervisor._close_all()
+        assert ports[0] == ports[1]
+        assert ports[0][0] != ports[0][1]
+
+    run(main)
+
+
+@pytest.mark.parametrize("reuse_port", [False, True])
+def test_a_port_that_somebody_else_has_is_an_error(run, reuse_port):
+    """With SO_REUSEPORT both would have it, and share the connections, without anybody noticing."""
+
+    def main():
+        with netnet.listen("127.0.0.1:0", reuse_port=reuse_port) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(OSError, match="in use"):
+                opened([f"127.0.0.1:{port}"])
+
+    run(main)

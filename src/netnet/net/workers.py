@@ -242,8 +242,13 @@ class Supervisor:
         return wanted
 
     def _listen(self, address: Address, opened: list[Socket], count: int) -> None:
-        """One socket for each worker, of the same port; one for all where the kind knows no ``SO_REUSEPORT``."""
+        """One socket for each worker, of the same port; one for all where the kind knows no ``SO_REUSEPORT``.
+
+        At first it is tried without: a second program with the flag would not fail, and share the connections.
+        """
         if not opened:
+            if not isinstance(address, UnixAddress) and address.port:
+                listen(address).close()
             opened.append(listen(address, reuse_port=not isinstance(address, UnixAddress)))
         while len(opened) < count and not isinstance(address, UnixAddress):
             same: Any = replace(cast(Any, address), port=opened[0].getsockname()[1])

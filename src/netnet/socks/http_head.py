@@ -85,7 +85,7 @@ class Reader:
     def _feed(self, data: bytes) -> bool:
         """Takes what came; returns whether the head is whole."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each time would keep its frames, and what was fed
         self._buffer += data
         try:
             while not self._whole:
@@ -194,7 +194,10 @@ def parse_credentials(value: bytes) -> Login | None:
 
 def pack_credentials(login: Login) -> bytes:
     """What ``Proxy-Authorization`` says for *login*. Raises ``ProtocolError`` for what cannot be said."""
-    user, password = (part.encode("utf-8", "surrogateescape") for part in login)
+    try:
+        user, password = (part.encode("utf-8", "surrogateescape") for part in login)
+    except UnicodeEncodeError:  # its text would show the password
+        raise ProtocolError("a user name and a password are text that UTF-8 can say") from None
     raw = user + b":" + password
     if b":" in user or raw.translate(None, _TEXT) or b"\t" in raw:
         raise ProtocolError("HTTP cannot say a user name with a colon, or control characters")

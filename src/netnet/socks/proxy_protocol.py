@@ -81,7 +81,7 @@ class ProxyHeader:
             self.trailing += data
             return self.source
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each time would keep its frames, and what was fed
         buffer = self._buffer + data
         try:
             found = _parse(buffer)

@@ -125,7 +125,8 @@ class Reception:
                 event = machine.feed(data)
             except ProtocolError as error:
                 raise RefusedError(_ending_of(error), str(error), machine.refusal()) from None
-            self.protocol = machine.protocol
+            finally:
+                self.protocol = machine.protocol
             output = machine.take_output()
             if output:
                 client.sendall(output)
