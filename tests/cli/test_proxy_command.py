@@ -71,7 +71,9 @@ def test_a_signal_stops_it(proxy, number, status, word):
     assert proxy.stop(number) == (status, [f"netnet proxy: stopped by {word}"])
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]]
+)
 def test_ctrl_c_or_a_second_signal_cuts_connections_off(proxy, signals):
     with socket.create_server(("127.0.0.1", 0)) as target:
         with ask(proxy, request(*target.getsockname())) as client, ask(proxy, b"\x04"):
@@ -305,7 +307,11 @@ def test_metrics_by_an_option():
 
 #: arguments → the exit status, and what its one line says. ``{file}`` is a right file, ``{wrong}`` a wrong one
 WRONG = [
-    (["proxy", "--listen", "127.0.0.1:0", "--config", "{file}"], 2, "netnet proxy: give --config or --listen, not both"),
+    (
+        ["proxy", "--listen", "127.0.0.1:0", "--config", "{file}"],
+        2,
+        "netnet proxy: give --config or --listen, not both",
+    ),
     (["proxy", "--config", "/no/such/file"], 1, "/no/such/file"),
     (["proxy", "--config", "{wrong}"], 1, "netnet proxy: {wrong}:2: listener[1].address: 'nowhere' has no port"),
     (["proxy", "--status", "/no/such/directory/s"], 1, "/no/such/directory/s: No such file or directory"),
@@ -313,7 +319,11 @@ WRONG = [
     (["proxy", "check", "{wrong}"], 1, None),
     (["proxy", "explain", "{file}", "--client", "x", "--dest", "h:1"], 1, "netnet: the client 'x' is no IP address"),
     (["proxy", "explain", "{file}", "--client", "::1", "--dest", "h"], 1, "netnet: "),
-    (["proxy", "explain", "{wrong}", "--client", "::1", "--dest", "h:1"], 1, "{wrong}:2: listener[1].address: 'nowhere' has no port"),
+    (
+        ["proxy", "explain", "{wrong}", "--client", "::1", "--dest", "h:1"],
+        1,
+        "{wrong}:2: listener[1].address: 'nowhere' has no port",
+    ),
     (["proxy", "top", "--status", "/no/such/socket", "--once"], 1, "/no/such/socket"),
     (["proxy", "hash-password"], 1, "netnet proxy: a password has 1 to 255 bytes in UTF-8 (RFC 1929), not 0"),
 ]

@@ -7,7 +7,8 @@ spreads connections evenly and workers share no queue; a listener that the calle
 one of them for each connection.
 
 Supervisor and worker talk through a socket pair: the worker says that it is ready, the supervisor says when to stop,
-the worker says that it takes no more connections (so that after a change nobody is served as before it), and either notices by the end of the stream that the other is gone. A worker does what ``Server`` does, in a run of its
+the worker says that it takes no more connections (so that after a change nobody is served as before it), and either
+notices by the end of the stream that the other is gone. A worker does what ``Server`` does, in a run of its
 own; what a server is, is in ``serving``.
 """
 

@@ -13,10 +13,9 @@ from netnet.kernel.address import InetAddress, IPv4Address, IPv6Address, parse_a
 from netnet.net.resolve import resolve
 from netnet.proxy.config import Configuration
 from netnet.proxy.listeners import Listener
-from netnet.socks.requests import Command
+from netnet.socks.requests import Command, address_text
 from netnet.socks.rules import Rules, literal
 from netnet.socks.settings import Authentication
-from netnet.socks.socks5 import address_text
 from netnet.socks.targets import packed_of
 
 

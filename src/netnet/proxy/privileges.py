@@ -7,6 +7,7 @@ The supervisor stays who it was, to be able to open the sockets of a new configu
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,13 +28,15 @@ class Identity:
 
     def become(self) -> None:
         """Makes this process theirs, for good. Raises ``OSError``."""
+        prctl = _prctl()  # first, since they may not be able to read Python's library
         if os.geteuid() == 0:
             os.setgroups(self.groups)
             os.setresgid(self.gid, self.gid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)
         if os.getresuid() != (self.uid,) * 3 or os.getresgid() != (self.gid,) * 3:
             raise PermissionError(f"this process is not {self.user}, although it should be")
-        _no_new_privileges()
+        if prctl is not None:
+            prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def identity(user: str | None, group: str | None) -> Identity | None:
@@ -57,10 +60,12 @@ def identity(user: str | None, group: str | None) -> Identity | None:
     return Identity(entry.pw_name, entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)))
 
 
-def _no_new_privileges() -> None:
-    import ctypes  # here, since few programs need it, and it takes long
-
+def _prctl() -> Callable[..., object] | None:
+    """prctl(2), on Linux where Python has ctypes. Elsewhere it has to do without: workers start no programs anyhow."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    except (AttributeError, OSError):
-        return  # not Linux
+        import ctypes  # here, since few programs need it, and it takes long
+
+        function: Callable[..., object] = ctypes.CDLL(None).prctl
+    except (ImportError, AttributeError, OSError):
+        return None
+    return function

@@ -69,6 +69,10 @@ class RunningService(Service):
                 except Exception as error:  # of the group, it would be one of several
                     failed.append(error)
                 self._group.cancel("the service ends")
+        except KeyboardInterrupt:
+            if loop.terminating is None:
+                raise
+            # else it was draining already, and ends as it was told first
         finally:
             loop.forget_drain(self)
             self.reject()

@@ -114,6 +114,8 @@ class Service(Crew):
         for warning in configuration.warnings:
             log.warning("%s", warning)
         found = [pair for listener in configuration.listeners for pair in self._sources(listener)]
+        if configuration.name_servers:
+            _check_resolver()
         became = identity(configuration.user, configuration.group)
         self.open_for(configuration)
         rules = configuration.settings.rules
@@ -256,6 +258,13 @@ def cores() -> int:
 
 def _own(sock: socket.socket) -> Socket:
     return Socket(sock.family, sock.type, sock.proto, sock.detach())
+
+
+def _check_resolver() -> None:
+    """Raises ``OSError`` where what it takes to ask name servers is missing; workers find it imported."""
+    from netnet.net.dns_wire import codec  # here, since it needs an extra
+
+    codec()
 
 
 def resolver_of(servers: Sequence[str]) -> Resolver:

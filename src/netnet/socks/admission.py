@@ -5,17 +5,18 @@ Every limit that is not set costs nothing. What was taken for a visit is given b
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netnet.errors import UsageError
-from netnet.net.serving import Permits
 from netnet.net.throttle import Throttle
 from netnet.runtime.api import now
-from netnet.runtime.sync import Event, Semaphore
+from netnet.runtime.sync import Event
 from netnet.socks import ranges
 from netnet.socks.ledger import Ledger
 from netnet.socks.reception import RefusedError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: a process that waits for a place which another process may give back looks again so often
 LOOK_AGAIN_SECONDS = 0.05
+
+#: addresses that are kept as bytes: connections of one client share them, and the next need not make them anew
+ADDRESSES_KEPT = 1024
 
 _TOTAL = b""
 
@@ -50,6 +54,7 @@ class Visit(Session):
     source: str | None = None  #: the client's IP address where the peer is another (PROXY protocol)
     counted_client: bool = False  #: what of the ledger has to be given back
     counted_user: bool = False
+    wide: bool = False  #: it has the descriptors of two places
 
     def __call__(self, result: RelayResult | AssociationResult) -> None:
         assert self.keeper is not None
@@ -64,11 +69,9 @@ class Admission:
         self._limits = limits = settings.limits
         self._users = settings.users
         self.ledger = Ledger.private(clock=now) if ledger is None else ledger
-        self.permits: Permits | None = None
-        if limits.connections is not None and ledger is not None:
-            self.permits = SharedPermits(self.ledger, limits.connections, places or limits.connections)
-        elif limits.connections is not None or places is not None:
-            self.permits = Semaphore(min(filter(None, (limits.connections, places))))
+        self.permits: Places | None = None
+        if limits.connections is not None or places is not None:
+            self.permits = Places(self.ledger, limits.connections, places)
         self._counts_clients = limits.connections_per_client is not None
         self._counts_rate = limits.new_connections_per_second_per_client is not None
         self._watches_logins = logins
@@ -129,6 +132,13 @@ class Admission:
             limits.ban_seconds,
         )
 
+    def widen(self, visit: Visit) -> None:
+        """For what needs more descriptors than a relay. Raises ``RefusedError`` where there are none."""
+        if self.permits is not None:
+            if not self.permits.widen():
+                raise RefusedError(Ending.LIMIT, "no descriptors are left for more than a connection")
+            visit.wide = True
+
     def user_throttles(self, name: str | None) -> tuple[Sequence[Throttle], Sequence[Throttle]]:
         """The buckets that all connections of a user draw from: to targets, and from them."""
         if name is None:
@@ -155,45 +165,59 @@ class Admission:
             assert visit.user is not None, "only users are counted as such"
             self.ledger.give("user", visit.user)
         if self.permits is not None:
-            self.permits.release()
+            self.permits.release(visit.wide)
 
 
 _NO_THROTTLES: tuple[Sequence[Throttle], Sequence[Throttle]] = ((), ())
 
 
-class SharedPermits:
-    """A semaphore whose permits are shared by the processes that share *ledger*; of these *places* are for this one.
+class Places:
+    """A semaphore for connections, of which there may be *connections* in all the processes that share *ledger*, and as
+    many in this one as *places*, its descriptors, allow.
 
     What another process gives back is not told; a waiting one looks again every 50 ms.
     """
 
-    __slots__ = ("_free", "_freed", "_ledger", "_permits")
+    __slots__ = ("_connections", "_free", "_freed", "_ledger")
 
-    def __init__(self, ledger: Ledger, permits: int, places: int) -> None:
+    def __init__(self, ledger: Ledger, connections: int | None, places: int | None) -> None:
         self._ledger = ledger
-        self._permits = permits
-        self._free = places
+        self._connections = connections
+        self._free = sys.maxsize if places is None else places
         self._freed = Event()
 
     @property
     def value(self) -> int:
         """How many are free."""
-        return max(0, min(self._free, self._permits - self._ledger.total("all", _TOTAL)))
+        if self._connections is None:
+            return max(0, self._free)
+        return max(0, min(self._free, self._connections - self._ledger.total("all", _TOTAL)))
 
     def acquire(self, blocking: bool = True) -> bool:
         """Takes one; waits for it where *blocking*. Switches tasks where it waits. Raises ``Cancelled``."""
-        while not (self._free > 0 and self._ledger.take("all", _TOTAL, self._permits)):
+        while not (self._free > 0 and self._counted()):
             if not blocking:
                 return False
             self._freed.clear()
-            self._freed.wait(LOOK_AGAIN_SECONDS)
+            self._freed.wait(None if self._connections is None else LOOK_AGAIN_SECONDS)
         self._free -= 1
         return True
 
-    def release(self) -> None:
-        """Gives one back. Does not switch tasks."""
-        self._free += 1
-        self._ledger.give("all", _TOTAL)
+    def _counted(self) -> bool:
+        return self._connections is None or self._ledger.take("all", _TOTAL, self._connections)
+
+    def widen(self) -> bool:
+        """Takes the descriptors of one more place, for a connection that needs them. Does not wait; false if there are none."""
+        if self._free <= 0:
+            return False
+        self._free -= 1
+        return True
+
+    def release(self, wide: bool = False) -> None:
+        """Gives one back; *wide*: with the descriptors that it had beyond its own. Does not switch tasks."""
+        self._free += 2 if wide else 1
+        if self._connections is not None:
+            self._ledger.give("all", _TOTAL)
         self._freed.set()
 
 
@@ -209,9 +233,11 @@ def client_text(address: Any) -> str:
 
 def packed_address(address: Any) -> bytes:
     """The bytes of an address that the kernel tells; ``b""`` for a UNIX socket's. An IPv4-mapped one is IPv4."""
-    if not isinstance(address, tuple):
-        return b""
-    host: str = address[0]
+    return _packed(address[0]) if isinstance(address, tuple) else b""
+
+
+@functools.lru_cache(maxsize=ADDRESSES_KEPT)
+def _packed(host: str) -> bytes:
     if ":" not in host:
         return socket.inet_aton(host)
     return ranges.plain(socket.inet_pton(socket.AF_INET6, host.partition("%")[0]))

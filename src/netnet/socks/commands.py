@@ -109,6 +109,7 @@ class Commands:
         if route.upstream:
             raise UnreachedError(Outcome.COMMAND_UNSUPPORTED, Ending.UNSUPPORTED, "BIND goes through no upstream proxy")
         peers = [packed_of(one) for one in candidates] if request.named else ()
+        self._admission.widen(visit)
         with self._opening():
             binding = Binding(client, request, entrance=entrance, limits=self._limits, route=route, peers=peers)
         with binding:
@@ -160,6 +161,7 @@ class Commands:
     ) -> None:
         """Datagrams, for as long as the client\'s connection lasts."""
         asker = Asker(visit.packed, visit.user, entrance.deny_private is not False)
+        self._admission.widen(visit)
         association: Association | None = None
         try:
             with self._opening():

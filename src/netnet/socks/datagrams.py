@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from netnet.errors import ProtocolError
+from netnet.socks.requests import address_text
 from netnet.socks.socks4 import HOST_BYTES_MAX, host_bytes, host_text
-from netnet.socks.socks5 import address_text
 
 _IPV4: Final = 1
 _NAME: Final = 3

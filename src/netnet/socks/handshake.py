@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from netnet.errors import ProtocolError
 from netnet.socks import socks4, socks5
-from netnet.socks.requests import Command, Outcome, Request
+from netnet.socks.requests import Command, Outcome, Request, address_text
 from netnet.socks.socks5 import Login, UnsupportedError
 
 
@@ -255,7 +255,7 @@ class ClientHandshake(_Machine):
             return 0, None
         outcome, packed, port = found
         self._await = None
-        return socks4.REPLY_BYTES, Reply(outcome, socks5.address_text(packed or bytes(4)), port)
+        return socks4.REPLY_BYTES, Reply(outcome, address_text(packed or bytes(4)), port)
 
     def _read_choice(self, buffer: bytes) -> tuple[int, object]:
         method = socks5.parse_choice(buffer)

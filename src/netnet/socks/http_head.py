@@ -10,9 +10,9 @@ from typing import Final
 
 from netnet.errors import ProtocolError
 from netnet.socks.ranges import literal
-from netnet.socks.requests import Command, Request
+from netnet.socks.requests import Command, Request, address_text
 from netnet.socks.socks4 import HOST_BYTES_MAX
-from netnet.socks.socks5 import CREDENTIAL_BYTES_MAX, Login, address_text
+from netnet.socks.socks5 import CREDENTIAL_BYTES_MAX, Login
 
 #: bytes of a head, its blank line included: room for big cookies
 HEAD_BYTES_MAX: Final = 65_536

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from netnet.errors import ProtocolError
 from netnet.socks.ranges import literal, plain
-from netnet.socks.socks5 import address_text
+from netnet.socks.requests import address_text
 
 #: the longest line of version 1, its end included (section 2.1)
 LINE_BYTES_MAX: Final = 107

@@ -7,9 +7,14 @@ The numbers are those of SOCKS5 (RFC 1928, sections 4 and 6). What SOCKS4 and HT
 from __future__ import annotations
 
 import errno
+import functools
+import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+#: addresses whose text is kept: most connections go to a few
+ADDRESSES_KEPT: Final = 1024
 
 
 class Command(IntEnum):
@@ -76,3 +81,16 @@ class Request:
 def target_text(host: str, port: int) -> str:
     """A host and a port as one writes them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@functools.lru_cache(maxsize=ADDRESSES_KEPT)
+def known_address(packed: bytes) -> tuple[bytes, str]:
+    """The bytes of an address, 4 or 16, and its usual text: the same objects each time, which connections share."""
+    if len(packed) == 4:
+        return packed, "%d.%d.%d.%d" % tuple(packed)  # noqa: UP031  # half the time of the other forms
+    return packed, str(ipaddress.IPv6Address(packed))
+
+
+def address_text(packed: bytes) -> str:
+    """The usual text of an address of 4 or 16 bytes."""
+    return known_address(packed)[1]

@@ -36,11 +36,12 @@ from netnet.runtime.worker import current_worker, running
 from netnet.socks.admission import Admission, Visit, check_networks, client_text, packed_address
 from netnet.socks.associate import AssociationResult
 from netnet.socks.commands import Commands
-from netnet.socks.ledger import Ledger
+from netnet.socks.ledger import Ledger, client_key
 from netnet.socks.reception import Reception, RefusedError
 from netnet.socks.requests import Outcome, Request
 from netnet.socks.session import ENDING_OF_RELAY, Ending, Session
 from netnet.socks.settings import Authentication, Entrance, Settings
+from netnet.socks.shares import Shares
 from netnet.socks.socks5 import Login
 from netnet.socks.targets import Dial, Targets, UnreachedError, as_address
 
@@ -50,6 +51,9 @@ log = logging.getLogger("netnet.socks")
 FAREWELL_BYTES: Final = 65536
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+#: passwords of one client that are looked at at once: each costs a processor some 0.2 s. A client with one user needs one
+LOGINS_A_CLIENT: Final = 2
 
 Verify = Callable[[str, str], bool]
 
@@ -85,6 +89,7 @@ class Server:
         self.admission = Admission(settings, ledger, places, logins=verify is not None)
         self._limits = settings.limits
         self._verify = verify
+        self._logins = Shares(LOGINS_A_CLIENT)
         self._report = report or (lambda session: log.info(session.line(now())))
         self._commands = Commands(self._limits, Targets(settings.rules, dial), self.admission)
         self._accepting: set[CancelScope] = set()
@@ -276,10 +281,11 @@ class Server:
     def _log_in(self, visit: Visit, login: Login) -> bool:
         """Whether the password is right. A wrong one is answered late, the later the more there were."""
         admission = self.admission
-        admission.check_ban(visit)
-        good = self._is_right(login)
-        admission.check_ban(visit)  # others may have failed while this one was looked at
-        delay = admission.logged_in(visit, good)
+        with self._logins.of(client_key(visit.packed)):  # who waits here will have heard of a ban
+            admission.check_ban(visit)
+            good = self._is_right(login)
+            admission.check_ban(visit)  # others may have failed while this one was looked at
+            delay = admission.logged_in(visit, good)
         if delay > 0:
             sleep(delay)
         return good

@@ -12,11 +12,10 @@ name they are none.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final, NamedTuple
 
 from netnet.errors import ProtocolError
-from netnet.socks.requests import Command, Outcome, Request
+from netnet.socks.requests import Command, Outcome, Request, known_address
 from netnet.socks.socks4 import host_bytes, host_text
 
 VERSION: Final = 5
@@ -206,8 +205,8 @@ def _parse_address(buffer: bytes, *, empty_names: bool = False) -> tuple[str, by
     port = buffer[end - 2] << 8 | buffer[end - 1]
     if kind == _NAME:
         return host_text(buffer[5 : end - 2]), b"", port, end
-    packed = buffer[4 : end - 2]
-    return address_text(packed), packed, port, end
+    packed, text = known_address(buffer[4 : end - 2])
+    return text, packed, port, end
 
 
 def _pack_address(host: str, packed: bytes, port: int) -> bytes:
@@ -216,10 +215,3 @@ def _pack_address(host: str, packed: bytes, port: int) -> bytes:
         packed = host_bytes(host)
         packed = bytes((len(packed),)) + packed
     return bytes((kind,)) + packed + port.to_bytes(2, "big")
-
-
-def address_text(packed: bytes) -> str:
-    """The usual text of an address of 4 or 16 bytes."""
-    if len(packed) == 4:
-        return "%d.%d.%d.%d" % tuple(packed)  # noqa: UP031  # half the time of the other forms
-    return str(ipaddress.IPv6Address(packed))

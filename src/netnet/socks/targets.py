@@ -17,13 +17,18 @@ from netnet.net.resolve import Resolved, resolve
 from netnet.net.sockets import Socket
 from netnet.net.stream import connect_any
 from netnet.socks import client as clients
-from netnet.socks.requests import OUTCOME_OF_ERRNO, Command, Outcome, Request
+from netnet.socks.ledger import client_key
+from netnet.socks.requests import OUTCOME_OF_ERRNO, Command, Outcome, Request, address_text
 from netnet.socks.rules import Route, Rules, Verdict, literal
 from netnet.socks.session import ENDING_OF_OUTCOME, Ending, Session
-from netnet.socks.socks5 import address_text
+from netnet.socks.shares import Shares
 from netnet.socks.upstream import Proxy, parse_chain
 
 DIRECT: Final = Route()
+
+#: look-ups of one client at once: a browser opens about six connections to a name, and names that nobody answers for
+#: hold their threads for many seconds, of which there are 40
+LOOKUPS_A_CLIENT: Final = 8
 
 #: where there are no rules
 _ALLOWED: Final = Verdict(True, "", "there are no rules", DIRECT)
@@ -57,6 +62,7 @@ class Targets:
         self._rules = rules
         self._all_private = Rules(())
         self._dial = dial
+        self._lookups = Shares(LOOKUPS_A_CLIENT)
 
     def reach(self, asker: Asker, request: Request, session: Session) -> Socket:
         """Connects to what *request* names, ``as_address``; notes in *session* which rule, route and address it was.
@@ -88,7 +94,7 @@ class Targets:
         rules = self._rules
         if rules is None:
             if not asker.deny_private:
-                return ([_resolved(request)] if packed else self._look_up(request)), DIRECT
+                return ([_resolved(request)] if packed else self._look_up(asker, request)), DIRECT
             rules = self._all_private
         verdict = self._ask(rules, asker, request, packed)
         if verdict is not None:
@@ -96,7 +102,7 @@ class Targets:
             _check(verdict)
             if packed:
                 return [_resolved(request)], verdict.route
-            return ([] if verdict.route.upstream else self._look_up(request)), verdict.route
+            return ([] if verdict.route.upstream else self._look_up(asker, request)), verdict.route
         return self._judge_each(rules, asker, request, session)
 
     def judge_peer(self, asker: Asker, host: str, packed: bytes, port: int) -> Verdict | None:
@@ -124,7 +130,7 @@ class Targets:
         denied: Verdict | None = None
         allowed: list[Resolved] = []
         route: Route | None = None
-        for candidate in resolve(request.host, request.port):
+        for candidate in self._resolve(asker, request):
             verdict = self._ask(rules, asker, request, packed_of(candidate))
             assert verdict is not None, "with an address there is a verdict"
             if not verdict.allow:
@@ -152,8 +158,12 @@ class Targets:
             deny_private=asker.deny_private,
         )
 
-    def _look_up(self, request: Request) -> Sequence[Resolved]:
-        return [] if self._dial is not None else resolve(request.host, request.port)
+    def _look_up(self, asker: Asker, request: Request) -> Sequence[Resolved]:
+        return [] if self._dial is not None else self._resolve(asker, request)
+
+    def _resolve(self, asker: Asker, request: Request) -> Sequence[Resolved]:
+        with self._lookups.of(client_key(asker.packed)):
+            return resolve(request.host, request.port)
 
 
 def as_address(request: Request) -> Request:
