@@ -52,7 +52,7 @@ def connect(
         candidates = _exact(target) or resolve(target.host or "localhost", target.port)
     except socket.gaierror as error:
         raise _named(error, f"connect to {target}") from None
-    return connect_any(candidates, target=target, source=source, prepare=prepare)
+    return connect_any(candidates, target=target, source=source, prepare=prepare)[0]
 
 
 def connect_any(
@@ -61,15 +61,19 @@ def connect_any(
     target: object = None,
     source: str | None = None,
     prepare: Callable[[Socket], object] | None = None,
-) -> Socket:
-    """As ``connect``, to a target whose addresses are known already; *target* is what errors call it."""
+) -> tuple[Socket, Any]:
+    """As ``connect``, to a target whose addresses are known already; *target* is what errors call it.
+
+    Returns the socket, and its own address as ``getsockname`` tells it, which had to be asked anyway.
+    """
     if len(candidates) == 1:  # nobody to race with
         try:
             return _connect_one(candidates[0], source, prepare)
         except OSError as error:
             raise failed(target, [(candidates[0], error)]) from None
     candidates = interleaved(candidates)
-    return dial(candidates, lambda candidate: _connect_one(candidate, source, prepare), target=target)
+    sock = dial(candidates, lambda candidate: _connect_one(candidate, source, prepare)[0], target=target)
+    return sock, sock.getsockname()
 
 
 def _exact(target: InetAddress) -> list[Resolved]:
@@ -93,7 +97,9 @@ class _SettingUp:
             self.sock.close()
 
 
-def _connect_one(candidate: Resolved, source: str | None, prepare: Callable[[Socket], object] | None) -> Socket:
+def _connect_one(
+    candidate: Resolved, source: str | None, prepare: Callable[[Socket], object] | None
+) -> tuple[Socket, Any]:
     sock = Socket(candidate.family, socket.SOCK_STREAM)
     try:
         if prepare is not None:
@@ -108,7 +114,7 @@ def _connect_one(candidate: Resolved, source: str | None, prepare: Callable[[Soc
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock, own
 
 
 def _connect_unix(target: UnixAddress, prepare: Callable[[Socket], object] | None) -> Socket:

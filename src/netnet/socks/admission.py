@@ -18,7 +18,7 @@ from netnet.net.throttle import Throttle
 from netnet.runtime.api import now
 from netnet.runtime.sync import Event
 from netnet.socks import ranges
-from netnet.socks.ledger import Ledger
+from netnet.socks.ledger import TOO_MANY, TOO_OFTEN, UNCOUNTED, Ledger
 from netnet.socks.reception import RefusedError
 from netnet.socks.session import Ending, Session
 from netnet.socks.settings import Entrance, Settings, User
@@ -52,7 +52,7 @@ class Visit(Session):
     keeper: Keeper | None = field(default=None, repr=False)
     packed: bytes = b""  #: the client's address; ``b""`` for a UNIX socket's peer
     source: str | None = None  #: the client's IP address where the peer is another (PROXY protocol)
-    counted_client: bool = False  #: what of the ledger has to be given back
+    client_row: int = UNCOUNTED  #: where the ledger counts it
     counted_user: bool = False
     wide: bool = False  #: it has the descriptors of two places
 
@@ -72,8 +72,8 @@ class Admission:
         self.permits: Places | None = None
         if limits.connections is not None or places is not None:
             self.permits = Places(self.ledger, limits.connections, places)
-        self._counts_clients = limits.connections_per_client is not None
-        self._counts_rate = limits.new_connections_per_second_per_client is not None
+        self._rate = limits.new_connections_per_second_per_client
+        self._counts = self._rate is not None or limits.connections_per_client is not None
         self._watches_logins = logins
 
     # -- clients
@@ -83,15 +83,15 @@ class Admission:
         limits = self._limits
         if self._watches_logins:
             self.check_ban(visit)
-        if self._counts_rate:
-            rate = limits.new_connections_per_second_per_client
-            assert rate is not None
-            if not self.ledger.may_come(visit.packed, rate, limits.new_connections_burst):
+        if self._counts:
+            row = self.ledger.admit(
+                visit.packed, self._rate, limits.new_connections_burst, limits.connections_per_client
+            )
+            if row == TOO_OFTEN:
                 raise RefusedError(Ending.LIMIT, "too many new connections of this client")
-        if self._counts_clients:
-            assert limits.connections_per_client is not None
-            self._take("client", visit.packed, limits.connections_per_client)
-            visit.counted_client = True
+            if row == TOO_MANY:
+                raise RefusedError(Ending.LIMIT, f"this client has {limits.connections_per_client} connections already")
+            visit.client_row = row
 
     def check_ban(self, visit: Visit) -> None:
         """Raises ``RefusedError`` for a client that is banned. To be asked at each login as well: else a client that has
@@ -157,9 +157,9 @@ class Admission:
 
     def leave(self, visit: Visit) -> None:
         """Gives back what the visit held, its place among all included."""
-        if visit.counted_client:
-            visit.counted_client = False
-            self.ledger.give("client", visit.packed)
+        if visit.client_row >= 0:
+            self.ledger.give_row(visit.client_row)
+            visit.client_row = UNCOUNTED
         if visit.counted_user:
             visit.counted_user = False
             assert visit.user is not None, "only users are counted as such"

@@ -12,7 +12,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from netnet.net.relay import start_relay
 from netnet.net.resolve import Resolved
@@ -50,10 +50,9 @@ class Commands:
 
     def connect(self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance) -> None:
         """A connection to the target."""
-        target = self._reach(visit, request, entrance)
+        target, bound = self._reach(visit, request, entrance)
         visit.opened = now()
         try:
-            bound = target.getsockname()
             answer = reception.granted(packed_address(bound), bound[1] if isinstance(bound, tuple) else 0)
             if answer:
                 client.sendall(answer)
@@ -76,7 +75,7 @@ class Commands:
             raise RefusedError(Ending.RESET, error.strerror or str(error), b"") from None
         visit.sent = len(data)
 
-    def _reach(self, visit: Visit, request: Request, entrance: Entrance) -> Socket:
+    def _reach(self, visit: Visit, request: Request, entrance: Entrance) -> tuple[Socket, Any]:
         asker = Asker(visit.packed, visit.user, entrance.deny_private is not False)
         try:
             with timeout(self._limits.connect_seconds):

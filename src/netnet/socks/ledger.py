@@ -59,6 +59,12 @@ _CLIENT: Final = "client"
 _CLIENT_PREFIX: Final = b"client\0"
 
 
+#: what ``Ledger.admit`` returns instead of a row
+TOO_OFTEN: Final = -1
+TOO_MANY: Final = -2
+UNCOUNTED: Final = -3
+
+
 class Ledger:
     """Counts, rates and bans that hold over all the processes that share them.
 
@@ -176,22 +182,56 @@ class Ledger:
             raise ValueError(f"a rate is above 0 a second, and 1 at least at once, not {per_second} and {burst}")
         table = self._rows
         name = table.name(_CLIENT_PREFIX + client_key(client))
-        interval = 1 / per_second
         try:
             table.lock()
             now = self._clock()
             row = table.claim(name, now)
-            if row < 0:
-                return False
-            instant = max(table.instants[row], now)
-            if instant - now > (burst + 1) * interval:  # it was set by a lower rate, before a reload
-                instant = table.instants[row] = now + burst * interval
-            if instant - now > (burst - 1 + _SLACK) * interval:
-                return False
-            table.instants[row] = instant + interval
-            return True
+            return row >= 0 and self._is_within_rate(row, now, 1 / per_second, burst)
         finally:
             table.unlock()
+
+    def _is_within_rate(self, row: int, now: float, interval: float, burst: int) -> bool:
+        """Whether one more is within the rate of *row*; if so, it is counted. The lock is held."""
+        table = self._rows
+        instant = max(table.instants[row], now)
+        if instant - now > (burst + 1) * interval:  # it was set by a lower rate, before a reload
+            instant = table.instants[row] = now + burst * interval
+        if instant - now > (burst - 1 + _SLACK) * interval:
+            return False
+        table.instants[row] = instant + interval
+        return True
+
+    def admit(self, client: bytes, per_second: float | None, burst: int, maximum: int | None) -> int:
+        """``may_come`` and ``take("client", client, maximum)`` in one, for half the price; ``None``: no such limit.
+
+        Returns the row to be given back by ``give_row``, or ``TOO_OFTEN``, or ``TOO_MANY``; without a *maximum*
+        ``UNCOUNTED``, which is not given back. What has come too often is not counted; what is too many has come.
+        """
+        table = self._rows
+        if table.base < 0:
+            raise RuntimeError("this process has no seat in the ledger: call sit() first")
+        name = table.name(_CLIENT_PREFIX + client_key(client))
+        try:
+            table.lock()
+            now = self._clock()
+            row = table.claim(name, now)
+            if per_second is not None and (row < 0 or not self._is_within_rate(row, now, 1 / per_second, burst)):
+                return TOO_OFTEN
+            if maximum is None:
+                return UNCOUNTED
+            if row < 0 or table.total(row) >= maximum:
+                return TOO_MANY
+            table.counts[table.base + row] += 1
+            return row
+        finally:
+            table.unlock()
+
+    def give_row(self, row: int) -> None:
+        """``give`` for what ``admit`` has counted. Raises ``RuntimeError`` if this process has nothing there."""
+        counts, own = self._rows.counts, self._rows.base + row
+        if row < 0 or not counts[own]:
+            raise RuntimeError(f"this process has taken no connection in row {row} that it could give back")
+        counts[own] -= 1
 
     # -- failed logins
 

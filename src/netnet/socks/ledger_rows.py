@@ -36,6 +36,8 @@ from typing import Final
 WAYS: Final = 32
 
 NAME_BYTES: Final = 16
+#: names that are kept, not to be computed again: some 0.2 MB
+NAMES_KEPT: Final = 1024
 ADDRESS_BYTES: Final = 16
 _SET_BYTES: Final = WAYS * NAME_BYTES
 
@@ -85,6 +87,7 @@ class Rows:
         "_key",
         "_lock_file",
         "_memory",
+        "_names",
         "_raw_bans",
         "_sat_in",
         "_sets",
@@ -116,6 +119,7 @@ class Rows:
         self.base = -1  #: where the own counts begin: ``counts[base + row]``; -1 without a seat
         self._sitter = 0
         self._key = os.urandom(16)
+        self._names: dict[bytes, bytes] = {}
         self._carve()
         self._lock_file = _lock_file() if locked else -1
         self.lock: Callable[[], object] = _nothing
@@ -163,8 +167,13 @@ class Rows:
     # -- rows
 
     def name(self, key: bytes) -> bytes:
-        """The name that belongs to *key*."""
-        return blake2b(key, digest_size=NAME_BYTES, key=self._key).digest()
+        """The name that belongs to *key*. The last ones are kept: clients come again and again."""
+        name = self._names.get(key)
+        if name is None:
+            if len(self._names) >= NAMES_KEPT:
+                self._names.clear()
+            name = self._names[key] = blake2b(key, digest_size=NAME_BYTES, key=self._key).digest()
+        return name
 
     def find(self, name: bytes) -> int:
         """The row of *name*, -1 for none. Without the lock, the row may be another's a moment later."""

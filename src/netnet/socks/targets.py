@@ -10,7 +10,7 @@ import functools
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from netnet.errors import ProtocolError
 from netnet.net.resolve import Resolved, resolve
@@ -64,23 +64,24 @@ class Targets:
         self._dial = dial
         self._lookups = Shares(LOOKUPS_A_CLIENT)
 
-    def reach(self, asker: Asker, request: Request, session: Session) -> Socket:
+    def reach(self, asker: Asker, request: Request, session: Session) -> tuple[Socket, Any]:
         """Connects to what *request* names, ``as_address``; notes in *session* which rule, route and address it was.
 
-        Switches tasks. Raises ``UnreachedError``, and ``Cancelled``.
+        Returns the socket and its own address, as ``getsockname`` tells it. Switches tasks. Raises ``UnreachedError``,
+        and ``Cancelled``.
         """
         try:
             candidates, route = self.judge(asker, request, session)
             if route.upstream:
-                return _through(request, candidates, route, session)
+                return _with_own(_through(request, candidates, route, session))
             if self._dial is not None:
                 host = candidates[0].sockaddr[0] if candidates else request.host  # one that was judged, if any was
-                return self._dial((host, request.port))
-            sock = connect_any(candidates, target=request, source=route.source, prepare=_preparing(route))
+                return _with_own(self._dial((host, request.port)))
+            sock, own = connect_any(candidates, target=request, source=route.source, prepare=_preparing(route))
             if not request.packed:
                 with contextlib.suppress(OSError):  # it has left already; that will be seen
                     session.address = sock.getpeername()[0]
-            return sock
+            return sock, own
         except (OSError, ValueError) as error:  # ValueError: it can be no name, or no address
             raise unreached(error) from None
 
@@ -164,6 +165,14 @@ class Targets:
     def _resolve(self, asker: Asker, request: Request) -> Sequence[Resolved]:
         with self._lookups.of(client_key(asker.packed)):
             return resolve(request.host, request.port)
+
+
+def _with_own(sock: Socket) -> tuple[Socket, Any]:
+    try:
+        return sock, sock.getsockname()
+    except BaseException:
+        sock.close()
+        raise
 
 
 def as_address(request: Request) -> Request:
