@@ -38,7 +38,10 @@ ALLOWED = {
 }
 
 #: what a protocol may need of the standard library: nothing that reads, writes, waits or tells the time
-PURE = {"__future__", "functools", "bisect", "collections", "dataclasses", "enum", "errno", "ipaddress", "re", "struct", "typing"}
+PURE = {"__future__", "bisect", "collections", "dataclasses", "enum", "errno", "functools", "ipaddress", "re"} | {
+    "struct",
+    "typing",
+}
 
 #: the files of "socks" that are protocols, or policy as values → what they need beyond that, for a reason. They may
 #: import each other, and the errors

@@ -30,6 +30,7 @@ PACKAGES = {
     "microsocks": "microsocks",
     "openssl": "openssl",
     "redis-server": "redis-server",
+    "setpriv": "util-linux",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "systemd-socket-activate": "systemd",
