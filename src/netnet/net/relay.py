@@ -55,7 +55,19 @@ class RelayResult:
 class Relay:
     """A relay under way. Made by ``start_relay``; ``sent`` and ``received`` count as it goes on."""
 
-    __slots__ = ("_broken", "_done", "_down", "_idle", "_linger", "_reason", "_timer", "_touched", "_up", "loop")
+    __slots__ = (
+        "_broken",
+        "_done",
+        "_down",
+        "_idle",
+        "_linger",
+        "_reason",
+        "_timer",
+        "_up",
+        "edge_triggered",
+        "loop",
+        "touched",
+    )
 
     def __init__(
         self,
@@ -77,7 +89,8 @@ class Relay:
         self._reason = "closed"
         self._broken = False
         self._timer: Timer | None = None
-        self._touched = 0.0
+        self.touched = 0.0  #: when something happened last
+        self.edge_triggered = loop.poller.edge_triggered
 
     @property
     def sent(self) -> int:
@@ -107,11 +120,6 @@ class Relay:
                     direction.switch()
                 else:
                     direction._wait_for_source()
-
-    def touched(self) -> None:
-        """Something happens. The clock is read only where silence is limited."""
-        if self._timer is not None:
-            self._touched = self.loop.clock.now()
 
     def half_closed(self, direction: Direction) -> None:
         """All that *direction* had is delivered: says so to its sink. The second time, the relay is through."""
@@ -172,15 +180,15 @@ class Relay:
     def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._touched = self.loop.clock.now()
-        self._timer = self.loop.timers.add(self._touched + seconds, self)
+        self.touched = self.loop.clock.now()
+        self._timer = self.loop.timers.add(self.touched + seconds, self)
 
     def __call__(self) -> None:
         """Its timer: was it silent all the time? If not, looks again when it may have been. What its throttles hold is not
         silent. (The timer has the relay itself, since a bound method would cost each relay 64 bytes.)
         """
         assert self._idle is not None
-        since = self._touched
+        since = self.touched
         for direction in (self._up, self._down):
             if direction.allowance is not None:
                 since = max(since, direction.allowance.until)

@@ -74,14 +74,17 @@ class Direction:
         """Woken by the loop: moves what there is."""
         if self.done:
             return
-        self.relay.touched()
+        relay = self.relay
+        relay.touched = relay.loop.turned
         try:
-            if not self._deliver():
+            if (self.pending is not None or self.pipe is not None) and not self._deliver():
                 return
             if self.allowance is not None:
                 ended = self._move_allowed(self.allowance)
+            elif self.streak >= BULK_STREAK and self.may_splice:
+                ended = self._splice_all()
             else:
-                ended = self._splice_all() if self._bulk() else self._copy_all()
+                ended = self._copy_all()
         except BlockingIOError:
             self._wait_for_source()
         except OSError as error:
@@ -198,7 +201,11 @@ class Direction:
                 self._wait_for_sink()
                 return False
             if count < size and descriptor.short_is_dry:
-                self._wait_for_source()
+                if self.relay.edge_triggered:  # as ``watch`` has it, written out for the usual case
+                    descriptor.reader = self
+                    descriptor.readable = False
+                else:
+                    self._wait_for_source()
                 return False
             budget -= count
             if budget <= 0 or self._bulk():

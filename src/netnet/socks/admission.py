@@ -178,13 +178,14 @@ class Places:
     What another process gives back is not told; a waiting one looks again every 50 ms.
     """
 
-    __slots__ = ("_connections", "_free", "_freed", "_ledger")
+    __slots__ = ("_connections", "_free", "_freed", "_ledger", "_waiting")
 
     def __init__(self, ledger: Ledger, connections: int | None, places: int | None) -> None:
         self._ledger = ledger
         self._connections = connections
         self._free = sys.maxsize if places is None else places
         self._freed = Event()
+        self._waiting = 0
 
     @property
     def value(self) -> int:
@@ -199,7 +200,11 @@ class Places:
             if not blocking:
                 return False
             self._freed.clear()
-            self._freed.wait(None if self._connections is None else LOOK_AGAIN_SECONDS)
+            self._waiting += 1
+            try:
+                self._freed.wait(None if self._connections is None else LOOK_AGAIN_SECONDS)
+            finally:
+                self._waiting -= 1
         self._free -= 1
         return True
 
@@ -218,7 +223,8 @@ class Places:
         self._free += 2 if wide else 1
         if self._connections is not None:
             self._ledger.give("all", _TOTAL)
-        self._freed.set()
+        if self._waiting:
+            self._freed.set()
 
 
 def client_text(address: Any) -> str:

@@ -323,7 +323,7 @@ class Server:
     def _ended(self, visit: Visit) -> None:
         visit.ended = now()
         self.sessions.discard(visit)
-        if not self.sessions:
+        if self.draining and not self.sessions:
             self._empty.set()
         self.admission.leave(visit)
         try:
