@@ -2,70 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import resource
 
 import pytest
 
-import netnet
-from netnet.cli.lines import LineWriter
 from netnet.kernel.limits import raise_descriptor_limit
 from netnet.socks import settings
 from netnet.socks.settings import connections_max
-
-
-class Stream(io.StringIO):
-    """Keeps each write."""
-
-    def __init__(self, error=None):
-        super().__init__()
-        self.writes = []
-        self.error = error
-
-    def write(self, text):
-        if self.error is not None:
-            raise self.error
-        self.writes.append(text)
-        return len(text)
-
-
-def test_the_lines_of_one_turn_go_out_together(run):
-    stream = Stream()
-
-    def main():
-        lines = LineWriter(stream)
-        for text in ("one", "two"):
-            lines.write(text)
-        assert stream.writes == []
-        netnet.sleep(0)
-        lines.write("three")
-        netnet.sleep(0)
-
-    run(main)
-    assert stream.writes == ["one\ntwo\n", "three\n"]
-
-
-def test_the_last_lines_go_out_before_the_run_ends(run):
-    stream = Stream()
-    run(lambda: LineWriter(stream).write("the end"))
-    assert stream.writes == ["the end\n"]
-
-
-@pytest.mark.parametrize(
-    "error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("closed file")]
-)
-def test_a_broken_stream_loses_lines_and_nothing_else(run, error):
-    stream = Stream(error)
-
-    def main():
-        lines = LineWriter(stream)
-        lines.write("lost")
-        netnet.sleep(0)
-        stream.error = None
-        lines.write("there again")
-
-    run(main)
-    assert stream.writes == ["there again\n"]
 
 
 @pytest.mark.parametrize(

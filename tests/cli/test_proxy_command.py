@@ -76,8 +76,9 @@ def test_a_signal_stops_it(proxy, number, status, word):
 )
 def test_ctrl_c_or_a_second_signal_cuts_connections_off(proxy, signals):
     with socket.create_server(("127.0.0.1", 0)) as target:
-        with ask(proxy, request(*target.getsockname())) as client, ask(proxy, b"\x04"):
+        with ask(proxy, request(*target.getsockname())) as client, ask(proxy, b"\x04") as slow:
             assert client.recv(8)[1] == GRANTED
+            ports = [one.getsockname()[1] for one in (client, slow)]
             for number in signals[:-1]:
                 proxy.process.send_signal(number)
                 refused(proxy)
@@ -86,7 +87,8 @@ def test_ctrl_c_or_a_second_signal_cuts_connections_off(proxy, signals):
                 client.recv(1)
     status, word = (130, "Ctrl-C") if signals[0] == signal.SIGINT else (0, "SIGTERM")
     assert (code, lines[-1]) == (status, f"netnet proxy: stopped by {word}")
-    assert sum(line.endswith(" stopped") for line in lines) == 2
+    for port in ports:
+        assert [line.endswith(" stopped") for line in lines if f"127.0.0.1:{port} -> " in line] == [True]
     assert not any("Traceback" in line for line in lines)
 
 
@@ -297,7 +299,7 @@ def test_a_file_and_options_beside_it(file, tmp_path):
 
 def test_metrics_by_an_option():
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = "127.0.0.1:{}".format(probe.getsockname()[1])
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     with proxy_process("--listen", "127.0.0.1:0", "--metrics", address) as proxy:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"http://{address}/healthz", timeout=PATIENCE_SECONDS) as answer:
@@ -378,6 +380,18 @@ def test_explain(file, capsys):
     assert "denied" in output
 
 
+def test_explain_asks_the_name_servers_of_the_file(file, capsys):
+    pytest.importorskip("dns")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        rule = '[[rule]]\nname = "inside"\naction = "deny"\ndestinations = ["private"]\n'
+        server.close()
+        path = file(f'[proxy]\nname_servers = ["{where}"]\n{LISTENER}{rule}')
+        assert main(["proxy", "explain", path, "--client", "::1", "--dest", "name.test:80"]) == 0
+        assert "name.test cannot be looked up here" in capsys.readouterr().out
+
+
 def test_hash_password_from_standard_input():
     code, output, errors = command("proxy", "hash-password", given="secret\nnot this\n")
     assert (code, errors) == (0, "")
@@ -409,9 +423,11 @@ def test_sockets_of_systemd(name, file, tmp_path):
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_SECONDS)
         process = subprocess.Popen(
-            [shutil.which("systemd-socket-activate"), "--listen", str(path), "--fdname=socks"]
-            + [f"--setenv=NOTIFY_SOCKET={tmp_path}/notify", "--setenv=PYTHONPATH"]
-            + [sys.executable, "-m", "netnet", "proxy", "--config", file(text)],
+            [
+                *(shutil.which("systemd-socket-activate"), "--listen", str(path), "--fdname=socks"),
+                *(f"--setenv=NOTIFY_SOCKET={tmp_path}/notify", "--setenv=PYTHONPATH"),
+                *(sys.executable, "-m", "netnet", "proxy", "--config", file(text)),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -780,7 +780,7 @@ def test_sighup_where_the_successor_fails_leaves_the_old_ones(flags):
 def test_the_number_of_a_successor_that_has_failed_is_not_killed_later(flags):
     """It may be somebody else's by then."""
     code = FAILING_SUCCESSORS.replace(
-        "run_supervised", "workers._kill = lambda pid: say('kills', pid)\n    run_supervised"
+        "run_supervised", "workers.kill = lambda pid: say('kills', pid)\n    run_supervised"
     )
     with Program(OWN, code, **flags) as program:
         program.serving(2)

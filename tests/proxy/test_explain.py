@@ -79,7 +79,12 @@ QUESTIONS = [
     (Question("198.51.100.7", "inside.test:80", **OFFICE), ["inside.test is 10.9.9.9:", "denied"], []),
     (Question("127.0.0.1", "public.test:80"), ["allowed"], ["denied"]),
     (Question("198.51.100.7", "mixed.test:80", listener="anybody"), ["192.0.2.80:", "10.1.2.3:", "denied"], []),
-    (Question("127.0.0.1", "nowhere.test:80", "alice"), ["nowhere.test cannot be looked up here"], []),
+    (
+        Question("127.0.0.1", "10.1.2.3:80", "alice"),
+        ["logins mean nothing", "allowed: no rule"],
+        ["'printer' (allow): matches"],
+    ),
+    (Question("198.51.100.7", "nowhere.test:80", **OFFICE), ["nowhere.test cannot be looked up here"], []),
     (Question("198.51.100.7", "8.8.8.8:80", command=Command.BIND), ["'local only'", "denied"], ["allowed"]),
     (Question("198.51.100.7", "8.8.8.8:80", command=Command.ASSOCIATE), ["'local only'", "denied"], ["allowed"]),
     (Question("198.51.101.7", "8.8.8.8:80", command=Command.BIND), ["allowed"], ["denied"]),

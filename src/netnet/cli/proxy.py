@@ -173,7 +173,9 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from netnet.net.resolvers import use_resolver
     from netnet.proxy.explain import Question, explain
+    from netnet.proxy.service import resolver_of
 
     try:
         configuration = load(options.file)
@@ -182,8 +184,11 @@ def _explain(options: argparse.Namespace) -> int:
             print(problem, file=sys.stderr)
         return 1
     question = Question(options.client, options.dest, options.user, Command[options.command.upper()], options.listener)
-    for line in explain(configuration, question):
-        print(line)
+    with contextlib.ExitStack() as stack:
+        if configuration.name_servers:  # those that the proxy asks, too
+            stack.enter_context(use_resolver(resolver_of(configuration.name_servers)))
+        for line in explain(configuration, question):
+            print(line)
     return 0
 
 

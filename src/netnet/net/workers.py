@@ -20,22 +20,22 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from netnet.kernel.address import Address, UnixAddress, parse_address
+from netnet.net.crew import Crew, Plan, Serving
+from netnet.net.processes import ending_text, flush_output, kill, reap
 from netnet.net.sockets import Socket, socketpair
 from netnet.net.stream import listen
 from netnet.net.systemd import notify
 from netnet.poller import available
 from netnet.runtime.api import now, run, sleep, spawn
 from netnet.runtime.choose import choose
-from netnet.runtime.foreign import wait_readable
 from netnet.runtime.group import TaskGroup
 from netnet.runtime.scope import shield, timeout
 from netnet.runtime.signals import open_signals
@@ -76,69 +76,6 @@ _CLOSED: Final = b"c"
 _DRAIN: Final = b"d"
 _RETIRE: Final = b"q"
 _STOP: Final = b"s"
-
-
-class Serving(Protocol):
-    """What a worker runs."""
-
-    def serve_all(self, listeners: Sequence[Socket]) -> None: ...
-
-    def begin_draining(self, seconds: float | None = None) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be served, by how many workers, and how long SIGTERM waits for connections."""
-
-    sources: Sequence[Source]
-    workers: int
-    drain_seconds: float
-
-
-class Crew:
-    """Where workers come from, and where they go. A subclass adds what its workers need; this one adds nothing.
-
-    *new_server* makes the server, in the worker.
-    """
-
-    #: so long a worker that was replaced may wait for its connections; ``None``: as long as at SIGTERM
-    replaced_seconds: float | None = None
-
-    def __init__(self, new_server: Callable[[], Serving]) -> None:
-        self._make_server = new_server
-
-    def plan(self) -> Plan | None:
-        """At SIGHUP, in the supervisor: what is to be served from now on; ``None``: the same. May switch tasks.
-
-        Raises an ``Exception`` where nothing is to change, and no worker to be replaced.
-        """
-        return None
-
-    def adopt(self) -> None:
-        """In the supervisor: the sockets of the plan are open, and workers will be started by it. Must not fail."""
-
-    def reject(self) -> None:
-        """In the supervisor: the plan was not adopted, or there was an error on the way to it. Must not fail."""
-
-    def hire(self, number: int) -> object:
-        """Before worker *number* is forked, in the supervisor. Returns what the other calls get for it.
-
-        Raises ``OSError`` when there can be no further worker now.
-        """
-        return None
-
-    def started(self, ticket: Any, pid: int) -> None:
-        """In the supervisor: the worker is process *pid*. Must not fail."""
-
-    def new_server(self, ticket: Any) -> Serving:
-        """In the worker's run: the server."""
-        return self._make_server()
-
-    def served(self, ticket: Any) -> None:
-        """In the worker's run: its server has come to its end. Ends what ``new_server`` has begun besides."""
-
-    def dismiss(self, ticket: Any) -> None:
-        """After the worker's end, in the supervisor. Once for each ``hire``, and must not wait."""
 
 
 @dataclass(eq=False)
@@ -301,7 +238,7 @@ class Supervisor:
 
     def _fork(self, slot: _Slot, ticket: object) -> _Worker:
         ours, theirs = socketpair()
-        _flush()
+        flush_output()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the worker has its own handlers
         try:
             pid = os.fork()
@@ -337,7 +274,7 @@ class Supervisor:
         """Waits until a worker has ended; then has it replaced, if it ought to be there."""
         hearing = spawn(self._hear, worker, name=f"netnet supervisor: what process {worker.pid} says")
         try:
-            status = _reap(worker.pid)
+            status = reap(worker.pid)
         except BaseException:  # the supervisor is to end now
             with shield():
                 self._end_now(worker)
@@ -351,7 +288,7 @@ class Supervisor:
             if worker.killer is not None:
                 worker.killer.cancel()
         if self._stopping or worker.retired or slot.worker is not worker:
-            log.info("worker %d, process %d, %s", slot.number, worker.pid, _told(status))
+            log.info("worker %d, process %d, %s", slot.number, worker.pid, ending_text(status))
         else:
             self._replace_crashed(slot, worker, status)
 
@@ -369,12 +306,12 @@ class Supervisor:
         if status is not None and os.waitstatus_to_exitcode(status) in (-signal.SIGTERM, 128 + signal.SIGTERM):
             pause = max(pause, PAUSE_SECONDS)  # we are perhaps about to be told to end, too
             if self._stop.wait(pause):
-                log.info("worker %d, process %d, %s", slot.number, worker.pid, _told(status))
+                log.info("worker %d, process %d, %s", slot.number, worker.pid, ending_text(status))
                 return
             pause = 0.0
         log.error(
             "worker %d, process %d, %s after %.1f s; a new one starts in %g s",
-            *(slot.number, worker.pid, _told(status), lived, pause),
+            *(slot.number, worker.pid, ending_text(status), lived, pause),
         )
         if pause:
             self._stop.wait(pause)
@@ -393,7 +330,7 @@ class Supervisor:
             worker.killer.cancel()
         if seconds < math.inf:
             loop = self._loop
-            worker.killer = loop.timers.add(loop.clock.now() + seconds, lambda: _kill(worker.pid))
+            worker.killer = loop.timers.add(loop.clock.now() + seconds, lambda: kill(worker.pid))
 
     def _drain_seconds_of(self, command: bytes) -> float:
         """How long a worker that is told *command* waits for its connections."""
@@ -406,10 +343,10 @@ class Supervisor:
         """Ends a worker without draining; its handlers may still clean up."""
         self._tell(worker, _STOP)
         with contextlib.suppress(TimeoutError), timeout(GRACE_SECONDS):
-            _reap(worker.pid)
+            reap(worker.pid)
             return
-        _kill(worker.pid)
-        _reap(worker.pid)
+        kill(worker.pid)
+        reap(worker.pid)
 
     # -- the whole
 
@@ -555,7 +492,7 @@ class Supervisor:
         except BaseException:
             log.exception("worker %d, process %d, failed", slot.number, os.getpid())
         finally:
-            _flush()
+            flush_output()
             os._exit(status)
 
     def _serve(self, listeners: Sequence[Socket], control: Socket) -> None:
@@ -578,55 +515,3 @@ class Supervisor:
         server.serve_all(listeners)
         obedience.cancel()
         self._crew.served(self._ticket)
-
-
-def _flush() -> None:
-    """Writes out what standard output and error hold, so that it is not written twice, or never."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-
-
-def _reap(pid: int) -> int | None:
-    """Waits for the end of a child process; its status, ``None`` where somebody else has asked for it. Switches tasks."""
-    try:
-        watched = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return _reap_by_looking(pid)
-    try:
-        wait_readable(watched)
-    finally:
-        os.close(watched)
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:
-        return None
-
-
-def _reap_by_looking(pid: int) -> int | None:
-    """The same where the kernel has no descriptors for processes: looks again at growing intervals."""
-    pause = 0.001
-    while True:
-        try:
-            done, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return None
-        if done:
-            return status
-        sleep(pause)
-        pause = min(0.05, pause * 2)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _told(status: int | None) -> str:
-    """How a process ended, in words."""
-    if status is None:
-        return "ended"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"was killed by signal {number}, {signal.strsignal(number)}"
-    return f"ended with status {os.waitstatus_to_exitcode(status)}"

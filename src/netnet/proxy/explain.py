@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netnet.errors import UsageError
 from netnet.kernel.address import InetAddress, IPv4Address, IPv6Address, parse_address
@@ -41,6 +41,9 @@ def explain(configuration: Configuration, question: Question) -> Iterator[str]:
     if entrance.authentication is Authentication.PASSWORD and question.user is None:
         yield "denied: this listener serves users only (say --user)"
         return
+    if entrance.authentication is Authentication.NONE and question.user is not None:
+        yield "logins mean nothing at this listener: rules see nobody who has logged in"
+        question = replace(question, user=None)
     if question.user is not None and question.user not in configuration.settings.users:
         yield f"denied: there is no user {question.user!r}"
         return

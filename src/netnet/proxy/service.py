@@ -23,10 +23,10 @@ from typing import Final
 from netnet.errors import Error
 from netnet.kernel.address import Address
 from netnet.kernel.limits import raise_descriptor_limit
+from netnet.net.crew import Crew, Plan
 from netnet.net.resolvers import Resolver, use_resolver
 from netnet.net.sockets import Socket
 from netnet.net.systemd import inherited_sockets
-from netnet.net.workers import Crew, Plan
 from netnet.proxy.config import Configuration
 from netnet.proxy.listeners import Listener
 from netnet.proxy.log import Log
