@@ -33,6 +33,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
+    "systemd-analyze": "systemd",
     "systemd-socket-activate": "systemd",
     "torsocks": "torsocks",
     "wget": "wget",

@@ -1,4 +1,4 @@
-"""The parts of the command line: log lines in few writes, and how many connections the descriptors allow."""
+"""How many descriptors there are, and how many connections they allow."""
 
 from __future__ import annotations
 

@@ -279,17 +279,28 @@ class Timeout(Stretch):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         owner = self.owner
-        if error is None and self._unarmed and not self.cancelled and owner is not None and owner.scope is self:
-            # the usual way out, written out: nothing in here has waited
+        if error is None and not self.cancelled and owner is not None and owner.scope is self:
+            # the usual ways out, written out
+            timer = self._timer
+            worker: Any = owner.worker
+            if timer is not None and worker.home is worker.loop:  # it has waited
+                self._timer = None
+                timer.cancel()
+                owner.scope = self.parent  # type: ignore[assignment]
+                self.owner = self.parent = None
+                return None
+            if not self._unarmed:
+                return self._exit(None)
             self._unarmed = False
             owner.scope = self.parent  # type: ignore[assignment]
             self.owner = self.parent = None
             owner.unarmed -= 1
-            if not owner.unarmed:
-                worker: Any = owner.worker
-                if worker.interrupt is None:
-                    worker.home = worker.loop
+            if not owner.unarmed and worker.interrupt is None:
+                worker.home = worker.loop
             return None
+        return self._exit(error)
+
+    def _exit(self, error: BaseException | None) -> bool | None:
         if self.absorbs(error, self.leave()):
             if self._expired:
                 raise TimeoutError(self.reason) from error

@@ -295,8 +295,12 @@ class Task(Scope, Generic[T]):
     def arm(self) -> None:
         """Before the task waits: sets the timers of the time limits around it. One that is up cancels at once."""
         if self.unarmed:
-            for scope in self.line_from(self)[1:]:
+            scope = self.scope
+            if scope.parent is self:  # one only, as usual
                 scope.arm()
+            else:
+                for scope in self.line_from(self)[1:]:
+                    scope.arm()
         self.enter(self.scope)
 
     def interrupt(self) -> None:
