@@ -35,6 +35,7 @@ T = TypeVar("T")
 plain = socket.socket
 
 _set_plain_timeout = plain.settimeout
+_plain_close = _socket.socket.close
 
 # as plain numbers: of the enumerations' members, each "&" and "|" is a call of Python code, and costs a microsecond
 _NONBLOCK = int(getattr(socket, "SOCK_NONBLOCK", 0))
@@ -270,12 +271,12 @@ class WaitingSocket(socket.socket):
             _close_from_outside(descriptor, plain.detach(self))
         else:
             descriptor.close()
-            super()._real_close()  # type: ignore[misc]
+            _plain_close(self)
 
     def __del__(self) -> None:
         """Dropped without ``close``: the loop forgets the descriptor before the base class closes it, with a warning."""
         descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
+        if descriptor is not None and descriptor.loop is not None:
             descriptor.detach()
         super().__del__()  # type: ignore[misc]
 

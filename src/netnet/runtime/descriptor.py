@@ -321,10 +321,14 @@ class Descriptor:
             for follower in followers:
                 follower._descriptor_closed(self)
         loop = self.loop
+        if self.reader is None and self.writer is None:  # as usual
+            self.detach()
+            self.fd = -1
+            return
         waiters = (self.reader, self.writer)
         self.detach()
         self.fd = -1
-        if loop is None or waiters == _NOBODY:
+        if loop is None:
             return
         for waiter in waiters:
             for one in waiter.workers if isinstance(waiter, Line) else (waiter,):
@@ -333,8 +337,6 @@ class Descriptor:
                 elif one is not None:
                     loop.ready.append(one)
 
-
-_NOBODY = (None, None)
 
 _CLOSED = "the socket was closed while this task waited for it"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from netnet.socks.requests import Outcome, Request
+from netnet.socks.requests import Command, Outcome, Request
 
 
 class Moving(Protocol):
@@ -61,6 +61,9 @@ ENDING_OF_OUTCOME = {
     Outcome.COMMAND_UNSUPPORTED: Ending.UNSUPPORTED,
     Outcome.ADDRESS_UNSUPPORTED: Ending.UNSUPPORTED,
 }
+
+#: what commands are called in the log; to ask the enumeration for it costs ten times as much
+COMMAND_TEXT = {command: command.name.lower() for command in Command}
 
 #: what a relay says at its end → the ending; anything else is the text of an error: a reset
 ENDING_OF_RELAY = {
@@ -116,7 +119,7 @@ class Session:
     @property
     def command(self) -> str:
         """What it wanted, in lower case; "" while it has not said."""
-        return "" if self.request is None else self.request.command.name.lower()
+        return "" if self.request is None else COMMAND_TEXT[self.request.command]
 
     def seconds(self, now: float) -> float:
         """How long it has lasted."""
