@@ -448,3 +448,32 @@ def test_the_reply_of_a_denied_request_is_whole(run, proxy):
             assert everything(client) == b"\5\0" + reply5(2)
 
     run(main)
+
+
+def test_a_refusal_of_http_arrives_although_the_client_is_still_sending(run, proxy):
+    """A close with unread data would be a reset, which overtakes the answer."""
+    body = b"x" * 300_000
+
+    def main():
+        rules = Rules([Rule("no", False)])
+        with proxy(rules=rules) as p, p.client(b"POST http://10.0.0.1/ HTTP/1.1\r\nHost: a\r\n") as client:
+            client.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
+            for start in range(0, len(body), 30_000):
+                client.sendall(body[start : start + 30_000])
+                netnet.sleep(0)
+            client.shutdown(socket.SHUT_WR)
+            assert b"".join(client).startswith(b"HTTP/1.1 403 ")
+            assert p.ended().ending is Ending.DENIED
+
+    run(main)
+
+
+def test_a_refused_client_of_http_that_stays_is_not_waited_for_long(run, proxy):
+    def main():
+        rules = Rules([Rule("no", False)])
+        with proxy(rules=rules) as p, p.client(b"POST http://10.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n") as client:
+            assert b"".join(client).startswith(b"HTTP/1.1 403 ")
+            p.ended()
+            assert netnet.now() == 1.0
+
+    run(main, clock=VirtualClock())

@@ -47,8 +47,9 @@ from netnet.socks.targets import Dial, Targets, UnreachedError, as_address
 
 log = logging.getLogger("netnet.socks")
 
-#: how much of what a refused client sent is read away, so that the close is no reset, which could overtake the answer
-FAREWELL_BYTES: Final = 65536
+#: how much of what a refused client sends is read away, and for how long: the body of a request, as far as it is short
+FAREWELL_BYTES: Final = 1 << 20
+FAREWELL_SECONDS: Final = 1.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -244,10 +245,13 @@ class Server:
         except RefusedError as refused:
             _end(visit, refused.ending, refused.detail)
             answer = refused.answer
-            self._refuse(client, reception.refused(Outcome.FAILED, refused.ending) if answer is None else answer)
+            if answer is None:
+                answer = reception.refused(Outcome.FAILED, refused.ending)
+            self._refuse(client, answer, patient=reception.protocol == "http")
         except UnreachedError as unreached:
             _end(visit, unreached.ending, unreached.detail)
-            self._refuse(client, reception.refused(unreached.outcome, unreached.ending))
+            answer = reception.refused(unreached.outcome, unreached.ending)
+            self._refuse(client, answer, patient=reception.protocol == "http")
         except TimeoutError:
             _end(visit, Ending.HANDSHAKE_TIMEOUT)
             self._refuse(client, reception.refused(Outcome.FAILED, Ending.HANDSHAKE_TIMEOUT))
@@ -310,15 +314,26 @@ class Server:
         _end(visit, ending or Ending.RESET, "" if ending else result.reason)
         self._ended(visit)
 
-    def _refuse(self, client: Socket, answer: bytes) -> None:
-        """Sends the refusal, if the client takes it at once, and finishes."""
+    def _refuse(self, client: Socket, answer: bytes, *, patient: bool = False) -> None:
+        """Sends the refusal, if the client takes it at once, and finishes.
+
+        What it has sent meanwhile is read, since unread data would turn the close into a reset, which overtakes the answer.
+        *patient*: it may be in the middle of sending more, as with HTTP, and is waited for a moment.
+        """
         if not answer:
             return
         with contextlib.suppress(OSError):
             client.settimeout(0)
             client.send(answer)
             client.shutdown(socket.SHUT_WR)
-            client.recv(FAREWELL_BYTES)  # what it sent meanwhile: unread data would turn the close into a reset
+            if not patient:
+                client.recv(FAREWELL_BYTES)
+                return
+            client.settimeout(None)
+            left = FAREWELL_BYTES
+            with timeout(FAREWELL_SECONDS):
+                while left > 0 and (data := client.recv(left)):
+                    left -= len(data)
 
     def _ended(self, visit: Visit) -> None:
         visit.ended = now()
