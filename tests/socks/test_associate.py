@@ -11,6 +11,7 @@ import errno
 import hashlib
 import ipaddress
 import logging
+import os
 import random
 import socket
 import struct
@@ -791,6 +792,7 @@ def test_the_route_says_where_from(run):
     run(main)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mark packets takes CAP_NET_ADMIN")
 def test_the_route_says_by_which_interface_and_mark(run):
     verdict = Verdict(True, "", "", Route(interface="lo", mark=7))
 

@@ -7,8 +7,6 @@ import errno
 import hashlib
 import random
 import socket
-import subprocess
-import time
 
 import pytest
 
@@ -16,92 +14,9 @@ import netnet
 from netnet.socks.asking import ProxyError
 from netnet.socks.client import associate, bind, connect
 from netnet.socks.requests import Outcome
-from tests.cli.process import PATIENCE_SECONDS, plain_environment
+from tests.socks.programs import dante, microsocks, ncat
 
 MOVED_BYTES = 3_000_000
-
-DANTE = """
-logoutput: stderr
-internal: 127.0.0.1 port = {port}
-external: lo
-clientmethod: none
-socksmethod: none
-user.privileged: root
-user.unprivileged: nobody
-client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
-socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: bind connect udpassociate }}
-socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: bindreply udpreply }}
-"""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def listens(process, port):
-    """Waits until *process* takes connections; false when it has ended instead, since the port was taken."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while process.poll() is None:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return True
-        assert time.monotonic() < deadline, f"{process.args} does not listen"
-        time.sleep(0.01)  # a program of somebody else: there is nothing to wait for
-    return False
-
-
-@contextlib.contextmanager
-def program(*arguments):
-    """A proxy on a free port, which stands for PORT in *arguments*; gives ``127.0.0.1:port``."""
-    for _ in range(10):
-        port = free_port()
-        command = [argument.replace("PORT", str(port)) for argument in arguments]
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=plain_environment(),
-        ) as process:
-            try:
-                if listens(process, port):
-                    yield f"127.0.0.1:{port}"
-                    return
-            finally:
-                process.terminate()
-    raise AssertionError(f"{arguments} did not start")
-
-
-def microsocks(*arguments):
-    return program("microsocks", "-i", "127.0.0.1", "-p", "PORT", *arguments)
-
-
-def ncat(*arguments):
-    """As a proxy, ncat speaks HTTP only."""
-    return program("ncat", "-lk", "--proxy-type", "http", *arguments, "127.0.0.1", "PORT")
-
-
-@contextlib.contextmanager
-def dante(tmp_path):
-    """One danted; its configuration has the port, so each attempt has a file of its own."""
-    for _ in range(10):
-        port = free_port()
-        file = tmp_path / f"danted{port}.conf"
-        file.write_text(DANTE.format(port=port))
-        with subprocess.Popen(
-            ["danted", "-f", str(file), "-p", f"{file}.pid"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process:
-            try:
-                if listens(process, port):
-                    yield f"127.0.0.1:{port}"
-                    return
-            finally:
-                process.terminate()
-    raise AssertionError("no free port for danted")
 
 
 @contextlib.contextmanager

@@ -8,8 +8,6 @@ another version than the one that was looked at, a difference that is not there 
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import socket
 import struct
 import subprocess
@@ -17,9 +15,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cli.process import PATIENCE_SECONDS, configured_proxy, end_session
+from tests.cli.process import PATIENCE_SECONDS, configured_proxy
 from tests.socks.origin import COMMON, LISTENER, refusing_port, tcp_target
-from tests.socks.test_client_programs import free_port, listens, microsocks
+from tests.socks.programs import dante, microsocks
 
 #: of these versions the table of differences tells (Debian's package → the beginning of its version)
 SEEN = {"microsocks": ("microsocks", "1.0.3"), "dante": ("dante-server", "1.4.2")}
@@ -239,45 +237,6 @@ class Conversation:
 
 
 # -- the proxies
-
-DANTE = """
-logoutput: /dev/null
-internal: 127.0.0.1 port = {port}
-external: lo
-clientmethod: none
-socksmethod: none
-user.privileged: {privileged}
-user.unprivileged: {unprivileged}
-client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
-socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: bind connect udpassociate }}
-socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: bindreply udpreply }}
-"""
-
-
-@contextlib.contextmanager
-def dante(directory):
-    """dante with all the processes that it needs, none of which is left at the end."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    unprivileged = "nobody" if os.geteuid() == 0 else user
-    for number in range(10):
-        port = free_port()
-        file = directory / f"danted{number}.conf"
-        file.write_text(DANTE.format(port=port, privileged=user, unprivileged=unprivileged))
-        with (directory / "danted.log").open("w") as output:
-            process = subprocess.Popen(
-                ["danted", "-f", str(file), "-p", str(directory / "danted.pid")],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            if listens(process, port):
-                yield f"127.0.0.1:{port}"
-                return
-        finally:
-            end_session(process)
-    pytest.skip(f"danted does not run here: {(directory / 'danted.log').read_text()[-500:]}")
 
 
 @contextlib.contextmanager
