@@ -158,8 +158,7 @@ class Relay:
         up, down = self._up, self._down
         for direction in (up, down):
             if self._broken or not direction.done:  # cut off: the peer must not take it for complete
-                with contextlib.suppress(OSError):
-                    direction.sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                reset_on_close(direction.sink)
         for direction in (up, down):
             direction.done = True
             direction.drop_pipe()
@@ -199,6 +198,12 @@ class Relay:
             self.abort("no data after half-close" if half else "idle")
         else:
             self._timer = self.loop.timers.add(due, self)
+
+
+def reset_on_close(sock: Socket) -> None:
+    """Has the peer hear a reset when *sock* is closed, so that it takes nothing for whole. Raises nothing. See socket(7)."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 def _silence(seconds: float) -> float:
@@ -300,4 +305,4 @@ def relay(
     return place.value
 
 
-__all__ = ["LINGER_SECONDS", "Relay", "RelayResult", "relay", "start_relay"]
+__all__ = ["LINGER_SECONDS", "Relay", "RelayResult", "relay", "reset_on_close", "start_relay"]

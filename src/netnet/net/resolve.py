@@ -28,6 +28,11 @@ class Resolved(NamedTuple):
     family: int
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
 
+    @property
+    def packed(self) -> bytes:
+        """The bytes of the address, 4 or 16, without its scope."""
+        return socket.inet_pton(self.family, self.sockaddr[0].partition("%")[0])
+
 
 def elsewhere(look: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Makes a look-up, which may switch tasks and may turn out to know the answer already: so it asks first.

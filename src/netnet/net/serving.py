@@ -71,7 +71,45 @@ class ServerStatistics:
     full: int = 0
 
 
-class Server:
+class Draining:
+    """What a server needs to be drained: until when, and what stops its accepting. ``_cut_off`` ends what is left then."""
+
+    def __init__(self, drain_seconds: float) -> None:
+        self.drain_seconds = checked_seconds(drain_seconds)
+        self._accepting: set[CancelScope] = set()
+        self._deadline: float | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more connections."""
+        return self._deadline is not None
+
+    def begin_draining(self, seconds: float | None = None) -> None:
+        """Takes no more connections; those that are left after *seconds* are ended. Does not switch tasks.
+
+        *seconds*: by default those of the server. Of several deadlines the earliest counts.
+        """
+        loop = running.loop
+        deadline = loop.clock.now() + (self.drain_seconds if seconds is None else seconds)
+        if self._deadline is None:
+            notify(stopping=True)
+        elif deadline >= self._deadline:
+            return
+        self._deadline = deadline
+        if self._timer is not None:
+            self._timer.cancel()
+        if deadline < math.inf and self._accepting:
+            self._timer = loop.timers.add(deadline, self._cut_off)
+        for scope in tuple(self._accepting):
+            scope.cancel("the server is being drained")
+
+    def _cut_off(self) -> None:
+        """The time for draining is over."""
+        raise NotImplementedError
+
+
+class Server(Draining):
     """Runs ``handler(conn)`` in a task for each connection, and closes it when the handler ends.
 
     *max_connections* bounds how many there are at once, over all its listeners. A handler's error concerns its own
@@ -89,23 +127,15 @@ class Server:
     ) -> None:
         if max_connections is not None and max_connections < 1:
             raise ValueError(f"a server needs 1 connection at least, not {max_connections}")
+        super().__init__(drain_seconds)
         self.handler = handler
         self.on_error = on_error
-        self.drain_seconds = checked_seconds(drain_seconds)
         self.statistics = ServerStatistics()
         self._permits = None if max_connections is None else Semaphore(max_connections)
-        self._accepting: set[CancelScope] = set()
         self._groups: set[TaskGroup] = set()
         self._ended = Event()
         self._ended.set()
-        self._deadline: float | None = None
-        self._timer: Timer | None = None
         self._cut = False
-
-    @property
-    def draining(self) -> bool:
-        """Whether it takes no more connections."""
-        return self._deadline is not None
 
     def serve(self, listener: Socket) -> None:
         """Accepts connections from *listener* until it is cancelled, drained, or the listener is closed.
@@ -123,22 +153,22 @@ class Server:
         if self.drain_seconds > 0:
             loop.drains[self] = self.begin_draining
         ended: OSError | None = None
+
+        def take(conn: Socket, address: Any) -> None:
+            group.spawn(self._handle, conn)
+
         try:
             with TaskGroup() as group:
                 self._groups.add(group)
                 try:
                     with accepting:
-                        accept_all(
-                            listener, lambda conn, _: group.spawn(self._handle, conn), self._permits, self.statistics
-                        )
+                        accept_all(listener, take, self._permits, self.statistics)
                 except OSError as error:
                     ended = error
                     group.cancel("the server ended")
                 if self._deadline is not None:
                     if self._deadline > loop.clock.now():
-                        accept_rest(
-                            listener, lambda conn, _: group.spawn(self._handle, conn), self._permits, self.statistics
-                        )
+                        accept_rest(listener, take, self._permits, self.statistics)
                     listener.close()
         finally:
             self._accepting.discard(accepting)
@@ -207,25 +237,6 @@ class Server:
         self.begin_draining(checked_seconds(seconds))
         self._ended.wait()
         return not self._cut
-
-    def begin_draining(self, seconds: float | None = None) -> None:
-        """As ``drain``, without waiting. *seconds*: by default those of the server. Does not switch tasks.
-
-        Of several deadlines the earliest counts.
-        """
-        loop = running.loop
-        deadline = loop.clock.now() + (self.drain_seconds if seconds is None else seconds)
-        if self._deadline is None:
-            notify(stopping=True)
-        elif deadline >= self._deadline:
-            return
-        self._deadline = deadline
-        if self._timer is not None:
-            self._timer.cancel()
-        if deadline < math.inf and self._accepting:
-            self._timer = loop.timers.add(deadline, self._cut_off)
-        for scope in tuple(self._accepting):
-            scope.cancel("the server is being drained")
 
     def _cut_off(self) -> None:
         """The time for draining is over."""
@@ -383,4 +394,4 @@ def accept_rest(
             take(conn, address)
 
 
-__all__ = ["Permits", "Server", "ServerStatistics", "accept_all", "accept_rest", "serve"]
+__all__ = ["Draining", "Permits", "Server", "ServerStatistics", "accept_all", "accept_rest", "serve"]

@@ -16,7 +16,6 @@ from netnet.proxy.listeners import Listener
 from netnet.socks.requests import Command, address_text
 from netnet.socks.rules import Rules, literal
 from netnet.socks.settings import Authentication
-from netnet.socks.targets import packed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def _judged(
         yield f"{target.host} cannot be looked up here: {error.strerror}"
         return
     for candidate in found:
-        address = packed_of(candidate)
+        address = candidate.packed
         yield f"{target.host} is {address_text(address)}:"
         yield from (f"  {line}" for line in answer(address))
 

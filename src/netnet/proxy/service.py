@@ -15,7 +15,6 @@ import gc
 import logging
 import math
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,7 +24,7 @@ from netnet.kernel.address import Address
 from netnet.kernel.limits import raise_descriptor_limit
 from netnet.net.crew import Crew, Plan
 from netnet.net.resolvers import Resolver, use_resolver
-from netnet.net.sockets import Socket
+from netnet.net.sockets import Socket, socketpair
 from netnet.net.systemd import inherited_sockets
 from netnet.proxy.config import Configuration
 from netnet.proxy.listeners import Listener
@@ -172,8 +171,8 @@ class Service(Crew):
         seat = next((seat for seat in range(self.seats) if seat not in self.tickets), None)
         if seat is None:
             raise OSError(0, f"there are {self.seats} workers already; the older ones wait for their last connections")
-        ours, theirs = socket.socketpair()
-        ticket = Ticket(number, seat, self.generation, _own(ours), _own(theirs))
+        ours, theirs = socketpair()
+        ticket = Ticket(number, seat, self.generation, ours, theirs)
         self.tickets[seat] = ticket
         self.generation.workers += 1
         return ticket
@@ -254,10 +253,6 @@ def cores() -> int:
     with contextlib.suppress(AttributeError, OSError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _own(sock: socket.socket) -> Socket:
-    return Socket(sock.family, sock.type, sock.proto, sock.detach())
 
 
 def _check_resolver() -> None:

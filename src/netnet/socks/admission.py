@@ -20,6 +20,7 @@ from netnet.runtime.sync import Event
 from netnet.socks import ranges
 from netnet.socks.ledger import TOO_MANY, TOO_OFTEN, UNCOUNTED, Ledger
 from netnet.socks.reception import RefusedError
+from netnet.socks.requests import ADDRESSES_KEPT, target_text
 from netnet.socks.session import Ending, Session
 from netnet.socks.settings import Entrance, Settings, User
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 #: a process that waits for a place which another process may give back looks again so often
 LOOK_AGAIN_SECONDS = 0.05
-
-#: addresses that are kept as bytes: connections of one client share them, and the next need not make them anew
-ADDRESSES_KEPT = 1024
 
 _TOTAL = b""
 
@@ -115,7 +113,8 @@ class Admission:
         user = self._users.get(name)
         allowed = self._limits.connections_per_user if user is None or user.connections is None else user.connections
         if allowed is not None:
-            self._take("user", name, allowed)
+            if not self.ledger.take("user", name, allowed):
+                raise RefusedError(Ending.LIMIT, f"this user has {allowed} connections already")
             visit.counted_user = True
 
     def logged_in(self, visit: Visit, good: bool) -> float:
@@ -150,10 +149,6 @@ class Admission:
         return (self.ledger.bucket(("sent", name), rate),), (self.ledger.bucket(("received", name), rate),)
 
     # -- both
-
-    def _take(self, kind: str, key: str | bytes, allowed: int) -> None:
-        if not self.ledger.take(kind, key, allowed):
-            raise RefusedError(Ending.LIMIT, f"this {kind} has {allowed} connections already")
 
     def leave(self, visit: Visit) -> None:
         """Gives back what the visit held, its place among all included."""
@@ -232,9 +227,7 @@ def client_text(address: Any) -> str:
     if not isinstance(address, tuple):
         return "unix"
     host, port = address[:2]
-    if ":" not in host:
-        return f"{host}:{port}"
-    return f"{host[7:]}:{port}" if host.startswith("::ffff:") and "." in host else f"[{host}]:{port}"
+    return target_text(host[7:] if host.startswith("::ffff:") and "." in host else host, port)
 
 
 def packed_address(address: Any) -> bytes:
@@ -242,7 +235,7 @@ def packed_address(address: Any) -> bytes:
     return _packed(address[0]) if isinstance(address, tuple) else b""
 
 
-@functools.lru_cache(maxsize=ADDRESSES_KEPT)
+@functools.lru_cache(maxsize=ADDRESSES_KEPT)  # connections of one client share them
 def _packed(host: str) -> bytes:
     if ":" not in host:
         return socket.inet_aton(host)

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from netnet.net.relay import reset_on_close
 from netnet.net.sockets import Socket
 from netnet.net.waiting import family_of, plain
 from netnet.runtime.api import now
@@ -40,8 +40,6 @@ BACKLOG: Final = 8
 
 #: kept of what the client sends before there is anybody to send it to; more stays with the kernel
 TRAILING_BYTES_MAX: Final = 65536
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class WrongPeerError(ConnectionRefusedError):
@@ -116,7 +114,7 @@ class Binding:
         """The peer's address and port, if it is one that may connect."""
         end = end_of(family_of(peer), address)
         if self._peers and socket.inet_pton(end.family, end.told) not in self._peers:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(peer)
             raise WrongPeerError(end.told, address[1])
         return end.told, address[1]
 

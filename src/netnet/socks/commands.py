@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import socket
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from netnet.net.relay import start_relay
+from netnet.net.relay import reset_on_close, start_relay
 from netnet.net.resolve import Resolved
 from netnet.net.sockets import Socket
 from netnet.net.throttle import Throttle, TokenBucket
@@ -28,9 +26,7 @@ from netnet.socks.requests import Command, Outcome, Request
 from netnet.socks.rules import Route
 from netnet.socks.session import Ending
 from netnet.socks.settings import Entrance, Limits
-from netnet.socks.targets import Asker, Targets, UnreachedError, packed_of, unreached
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+from netnet.socks.targets import Asker, Targets, UnreachedError, unreached
 
 
 class Commands:
@@ -70,13 +66,12 @@ class Commands:
             with timeout(self._limits.connect_seconds):
                 target.sendall(data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(client)
             raise RefusedError(Ending.RESET, error.strerror or str(error), b"") from None
         visit.sent = len(data)
 
     def _reach(self, visit: Visit, request: Request, entrance: Entrance) -> tuple[Socket, Any]:
-        asker = Asker(visit.packed, visit.user, entrance.deny_private is not False)
+        asker = _asker(visit, entrance)
         try:
             with timeout(self._limits.connect_seconds):
                 return self._targets.reach(asker, request, visit)
@@ -107,7 +102,7 @@ class Commands:
         candidates, route = self._judge(visit, request, entrance)
         if route.upstream:
             raise UnreachedError(Outcome.COMMAND_UNSUPPORTED, Ending.UNSUPPORTED, "BIND goes through no upstream proxy")
-        peers = [packed_of(one) for one in candidates] if request.named else ()
+        peers = [one.packed for one in candidates] if request.named else ()
         self._admission.widen(visit)
         with self._opening():
             binding = Binding(client, request, entrance=entrance, limits=self._limits, route=route, peers=peers)
@@ -128,7 +123,7 @@ class Commands:
                 raise
 
     def _check_peer(self, visit: Visit, address: tuple[str, int], entrance: Entrance) -> None:
-        asker = Asker(visit.packed, visit.user, entrance.deny_private is not False)
+        asker = _asker(visit, entrance)
         verdict = self._targets.judge_peer(asker, address[0], packed_address(address), address[1])
         if verdict is not None and not verdict.allow:
             raise PermissionError(errno.EACCES, f"{address[0]} connected: {verdict.why}")
@@ -158,8 +153,8 @@ class Commands:
     def associate(
         self, client: Socket, visit: Visit, reception: Reception, request: Request, entrance: Entrance
     ) -> None:
-        """Datagrams, for as long as the client\'s connection lasts."""
-        asker = Asker(visit.packed, visit.user, entrance.deny_private is not False)
+        """Datagrams, for as long as the client's connection lasts."""
+        asker = _asker(visit, entrance)
         self._admission.widen(visit)
         association: Association | None = None
         try:
@@ -183,7 +178,7 @@ class Commands:
             raise
 
     def _judge(self, visit: Visit, request: Request, entrance: Entrance) -> tuple[Sequence[Resolved], Route]:
-        asker = Asker(visit.packed, visit.user, entrance.deny_private is not False)
+        asker = _asker(visit, entrance)
         with self._opening(), timeout(self._limits.connect_seconds):
             return self._targets.judge(asker, request, visit)
 
@@ -193,6 +188,11 @@ class Commands:
             yield
         except (OSError, ValueError) as error:
             raise unreached(error) from None
+
+
+def _asker(visit: Visit, entrance: Entrance) -> Asker:
+    """Who asks. Where nobody has said whether private addresses are denied, they are."""
+    return Asker(visit.packed, visit.user, entrance.deny_private is not False)
 
 
 _COMMANDS: Final[dict[Command, Callable[..., None]]] = {

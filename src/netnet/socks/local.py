@@ -101,10 +101,7 @@ def open_by(family: int, kind: int, route: Route | None) -> Socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if route is not None:
-            if route.interface is not None:
-                _set(sock, _BIND_TO_DEVICE, f"the interface {route.interface}", route.interface.encode() + b"\0")
-            if route.mark is not None:
-                _set(sock, _MARK, f"the mark {route.mark}", route.mark)
+            go_by(sock, route)
     except BaseException:
         sock.close()
         raise
@@ -127,6 +124,14 @@ def open_toward(family: int, kind: int, route: Route | None) -> Socket:
         sock.close()
         raise
     return sock
+
+
+def go_by(sock: Socket, route: Route) -> None:
+    """Has what *sock* sends go by the interface of *route*, with its mark. Raises ``OSError`` as ``open_by`` does."""
+    if route.interface is not None:
+        _set(sock, _BIND_TO_DEVICE, f"the interface {route.interface}", route.interface.encode() + b"\0")
+    if route.mark is not None:
+        _set(sock, _MARK, f"the mark {route.mark}", route.mark)
 
 
 def _set(sock: Socket, option: int | None, what: str, value: Any) -> None:

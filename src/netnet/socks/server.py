@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -23,15 +21,12 @@ from netnet.errors import Cancelled, UsageError
 from netnet.kernel.address import SocketAddress, UnixAddress, from_sockaddr
 from netnet.net.hosts import is_loopback
 from netnet.net.relay import RelayResult
-from netnet.net.serving import ServerStatistics, accept_all, accept_rest
+from netnet.net.serving import Draining, ServerStatistics, accept_all, accept_rest
 from netnet.net.sockets import Socket
-from netnet.net.systemd import notify
 from netnet.runtime.api import now, sleep
-from netnet.runtime.clock import checked_seconds
 from netnet.runtime.group import TaskGroup
 from netnet.runtime.scope import CancelScope, timeout
 from netnet.runtime.sync import Event
-from netnet.runtime.timers import Timer
 from netnet.runtime.worker import current_worker, running
 from netnet.socks.admission import Admission, Visit, check_networks, client_text, packed_address
 from netnet.socks.associate import AssociationResult
@@ -51,15 +46,13 @@ log = logging.getLogger("netnet.socks")
 FAREWELL_BYTES: Final = 1 << 20
 FAREWELL_SECONDS: Final = 1.0
 
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-
 #: passwords of one client that are looked at at once: each costs a processor some 0.2 s. A client with one user needs one
 LOGINS_A_CLIENT: Final = 2
 
 Verify = Callable[[str, str], bool]
 
 
-class Server:
+class Server(Draining):
     """A proxy for SOCKS4, 4a, 5 and HTTP on any number of listeners.
 
     *settings*: limits, users, rules; they do not change while it runs. *entrances*: how the clients of each listener
@@ -82,32 +75,24 @@ class Server:
         drain_seconds: float = 0.0,
         places: int | None = None,
     ) -> None:
+        super().__init__(drain_seconds)
         self.settings = settings
         self.entrances = entrances
         self.sessions: set[Session] = set()  #: those that have not ended
         self.statistics = ServerStatistics()
-        self.drain_seconds = checked_seconds(drain_seconds)
         self.admission = Admission(settings, ledger, places, logins=verify is not None)
         self._limits = settings.limits
         self._verify = verify
         self._logins = Shares(LOGINS_A_CLIENT)
         self._report = report or (lambda session: log.info(session.line(now())))
         self._commands = Commands(self._limits, Targets(settings.rules, dial), self.admission)
-        self._accepting: set[CancelScope] = set()
         self._group: TaskGroup | None = None
         self._empty = Event()
-        self._deadline: float | None = None
-        self._timer: Timer | None = None
 
     @property
     def active(self) -> int:
         """How many connections have not ended."""
         return len(self.sessions)
-
-    @property
-    def draining(self) -> bool:
-        """Whether it takes no more connections."""
-        return self._deadline is not None
 
     # -- serving
 
@@ -197,25 +182,6 @@ class Server:
         group = self._group
         assert group is not None, "clients are taken by a server that runs"
         return lambda client, address: group.spawn(self.handle, client, address, entrance)
-
-    def begin_draining(self, seconds: float | None = None) -> None:
-        """Takes no more connections; those that are left after *seconds* are ended. Does not switch tasks.
-
-        *seconds*: by default those of the server. Of several deadlines the earliest counts.
-        """
-        loop = running.loop
-        deadline = loop.clock.now() + (self.drain_seconds if seconds is None else seconds)
-        if self._deadline is None:
-            notify(stopping=True)
-        elif deadline >= self._deadline:
-            return
-        self._deadline = deadline
-        if self._timer is not None:
-            self._timer.cancel()
-        if deadline < math.inf:
-            self._timer = loop.timers.add(deadline, self._cut_off)
-        for scope in tuple(self._accepting):
-            scope.cancel("the proxy is being drained")
 
     def _cut_off(self) -> None:
         """The time for draining is over."""

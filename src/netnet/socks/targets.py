@@ -18,6 +18,7 @@ from netnet.net.sockets import Socket
 from netnet.net.stream import connect_any
 from netnet.socks import client as clients
 from netnet.socks.ledger import client_key
+from netnet.socks.local import go_by
 from netnet.socks.requests import OUTCOME_OF_ERRNO, Command, Outcome, Request, address_text
 from netnet.socks.rules import Route, Rules, Verdict, literal
 from netnet.socks.session import ENDING_OF_OUTCOME, Ending, Session
@@ -132,7 +133,7 @@ class Targets:
         allowed: list[Resolved] = []
         route: Route | None = None
         for candidate in self._resolve(asker, request):
-            verdict = self._ask(rules, asker, request, packed_of(candidate))
+            verdict = self._ask(rules, asker, request, candidate.packed)
             assert verdict is not None, "with an address there is a verdict"
             if not verdict.allow:
                 denied = denied or verdict
@@ -219,23 +220,11 @@ def _resolved(request: Request) -> Resolved:
     return Resolved(socket.AF_INET6, (request.host, request.port, 0, 0))
 
 
-def packed_of(candidate: Resolved) -> bytes:
-    """The bytes of the address that was found."""
-    return socket.inet_pton(candidate.family, candidate.sockaddr[0].partition("%")[0])
-
-
 def _preparing(route: Route) -> Callable[[Socket], object] | None:
     """Sets what the route says on a new socket; nothing to be done is ``None``."""
     if route.interface is None and route.mark is None:
         return None
-
-    def prepare(sock: Socket) -> None:
-        if route.interface is not None:
-            sock.bindtodevice = route.interface
-        if route.mark is not None:
-            sock.mark = route.mark
-
-    return prepare
+    return lambda sock: go_by(sock, route)
 
 
 def unreached(error: OSError | ValueError) -> UnreachedError:

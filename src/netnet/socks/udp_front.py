@@ -196,7 +196,7 @@ class Front(Receiver):
             return
         target.refusal = Drop.UNRESOLVED
         for candidate in found:
-            packed = packed_of(candidate)
+            packed = candidate.packed
             judged = verdict or self.association.judge(host, packed, port)
             refusal = Drop.DENIED if judged is None else refusal_of(judged)
             if refusal is None:
@@ -229,11 +229,6 @@ def refusal_of(verdict: Verdict) -> Drop | None:
     if not verdict.allow:
         return Drop.DENIED
     return Drop.UPSTREAM if verdict.route.upstream else None
-
-
-def packed_of(candidate: Resolved) -> bytes:
-    """The bytes of the address that was found."""
-    return socket.inet_pton(candidate.family, candidate.sockaddr[0].partition("%")[0])
 
 
 def _hold(target: Target, data: memoryview) -> Drop | None:
