@@ -225,7 +225,9 @@ class Program:
         end = time.monotonic() + seconds
         while self._read(end - time.monotonic()):
             pass
-        return self.process.wait(max(0.01, end - time.monotonic()))
+        status = self.process.wait(max(0.01, end - time.monotonic()))
+        self._collector.join(1)  # its last words may still be on their way
+        return status
 
     def stop(self):
         """SIGTERM, and nothing is to be left."""
