@@ -6,11 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:1080
 
-.PHONY: help proxy test check format bench docs clean
+.PHONY: help proxy test check format bench bench-peers docs clean
 .DEFAULT_GOAL := help
 
 help: ## list what one can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 proxy: $(VENV)/.core ## start the SOCKS proxy (LISTEN=127.0.0.1:1080)
 	@$(BIN)/netnet proxy --listen $(LISTEN)
@@ -26,8 +26,11 @@ check: $(VENV)/.dev ## linter, formatter's check, strict type checker
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## measure against the others (ARGS="echo --quick")
-	@$(BIN)/python -m netnet.bench $(ARGS)
+bench: $(VENV)/.bench ## measure against the others, with a report (ARGS="echo --quick")
+	@$(BIN)/netnet bench run $(ARGS)
+
+bench-peers: $(VENV)/.bench ## install what the bench compares with, from PyPI and Debian
+	@$(BIN)/netnet bench peers --install
 
 docs: $(VENV)/.core ## write the documentation pages that are made from the code
 	@$(BIN)/netnet sockopts --markdown > docs/options.md

@@ -78,6 +78,17 @@ def _threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if one.name != "netnet-offload"}  # kept for reuse, on purpose
 
 
+@pytest.fixture(scope="session")
+def fonts() -> None:
+    """matplotlib keeps the files of its fonts open: a test that draws finds them so, and leaves none behind."""
+    pytest.importorskip("matplotlib")
+    from netnet.bench.report import charts, plan
+    from tests.bench.tables import table
+
+    (found,) = plan.plans([table("fonts", "s", {"netnet": [1.0, 2.0], "C epoll": [1.0]})])
+    charts.svg(found)
+
+
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """No test leaves a descriptor, a thread or a loop behind."""

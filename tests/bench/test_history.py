@@ -8,27 +8,29 @@ import os
 
 import pytest
 
-from netnet.bench import history, report
-from netnet.bench.figures import FULL, QUICK, Figures
+from netnet.bench import history, machine
+from netnet.bench.figures import FULL, QUICK
 from netnet.bench.history import HistoryError, compare, course, latest, read, recorded, runs, spread, verdict, write
+from netnet.bench.report import terminal
+from tests.bench.tables import table, told
 
 ECHO = "echo, 64 bytes, 100 connections"
 SHARE = "time-out around a receive, of an echo round trip with 100 connections"
-CAPACITY = "echo capacity with 100 connections, by CPU of the workers"
+CAPACITY = "workers, echo with 100 connections"
 
 
 def echo_table(netnet=(6.0, 6.2, 6.1), c=(4.0, 4.0, 4.0), gevent=(10.0, 10.0, 10.0)):
     samples = {"C epoll": list(c), "netnet": list(netnet), "gevent": list(gevent)}
-    return Figures(ECHO, "µs", {peer: values for peer, values in samples.items() if values}, base="C epoll")
+    return table(ECHO, "µs", {peer: values for peer, values in samples.items() if values}, base="C epoll")
 
 
 def share_table(*values):
-    return Figures(SHARE, "%", {"netnet": list(values)}, base="netnet")
+    return table(SHARE, "%", {"netnet": list(values)}, base="netnet")
 
 
 def capacity_table(one, two):
     samples = {"1 worker": list(one), "2 workers": list(two)}
-    return Figures(CAPACITY, "a second", samples, base="1 worker", ours="2 workers", higher=True)
+    return table(CAPACITY, "a second", samples, base="1 worker", ours="2 workers", higher=True)
 
 
 # -- the verdict
@@ -70,7 +72,7 @@ def test_verdict(before, now, low, high, lower_is_better):
     ],
 )
 def test_spread(figures, rival, expected):
-    assert spread(figures, rival) == pytest.approx(expected)
+    assert spread(figures.figures(), rival) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -138,20 +140,18 @@ def test_what_is_gone_says_why():
     assert gone.why == ": gevent is missing: pip install gevent"
 
 
-def test_changes_are_told(capsys):
+def test_changes_are_told():
     run = recorded([echo_table(), share_table(9)], FULL, "an environment")
-    report.changes(compare([echo_table((7.2, 7.4, 7.3))], "", run), run, "a.json", print)
-    told = capsys.readouterr().out
-    assert f"since a.json ({run.made}; an environment)" in told
-    assert f"{C:76}    1.52 →    1.82  worse\n" in told
-    report.changes([], run, "a.json", print)
-    assert "it has none of these figures" in capsys.readouterr().out
+    text = told(terminal.changes, compare([echo_table((7.2, 7.4, 7.3))], "", run), run, "a.json")
+    assert f"since a.json ({run.made}; an environment)" in text
+    assert f"{C:76}    1.52 →    1.82  worse\n" in text
+    assert "it has none of these figures" in told(terminal.changes, [], run, "a.json")
 
 
 # -- the course
 
 
-def test_course(capsys):
+def test_course():
     first, second = (
         recorded([echo_table()], FULL, "one"),
         recorded([echo_table((8, 8, 8)), share_table(9)], FULL, "two"),
@@ -162,21 +162,19 @@ def test_course(capsys):
         SHARE: [None, 9.0],
     }
     quick = recorded([share_table(7)], QUICK, "three")
-    report.history([("a.json", first), ("b.json", quick), ("c.json", second)], print)
-    told = capsys.readouterr().out
-    assert "size full, 2 runs\n   1  a.json  one\n   2  c.json  two\n" in told
-    assert f"{SHARE:76}       –       9\n" in told
-    assert "size quick, 1 runs\n   1  b.json  three\n" in told
-    assert f"{SHARE:76}       7\n" in told
+    text = told(terminal.history, [("a.json", first), ("b.json", quick), ("c.json", second)])
+    assert "size full, 2 runs\n   1  a.json  one\n   2  c.json  two\n" in text
+    assert f"{SHARE:76}       –       9\n" in text
+    assert "size quick, 1 runs\n   1  b.json  three\n" in text
+    assert f"{SHARE:76}       7\n" in text
 
 
-def test_a_long_course_shows_the_last_runs(capsys):
-    found = [(f"{number}.json", recorded([share_table(number)], FULL, "")) for number in range(report.COURSE_RUNS + 5)]
-    report.history(found, print)
-    told = capsys.readouterr().out
-    assert f"{report.COURSE_RUNS + 5} runs, the last {report.COURSE_RUNS}" in told
-    assert " 4.json" not in told
-    assert " 5.json" in told
+def test_a_long_course_shows_the_last_runs():
+    count = terminal.COURSE_RUNS + 5
+    text = told(terminal.history, [(f"{n}.json", recorded([share_table(n)], FULL, "")) for n in range(count)])
+    assert f"{count} runs, the last {terminal.COURSE_RUNS}" in text
+    assert " 4.json" not in text
+    assert " 5.json" in text
 
 
 # -- files
@@ -196,14 +194,14 @@ def test_round_trip(tmp_path):
 
 
 def test_figures_without_ratio_are_kept(tmp_path):
-    lost = Figures("9000 proxied connections at once, traffic on 100", "lost", {"netnet": [0.0]}, base="netnet")
+    lost = table("9000 proxied connections at once, traffic on 100", "lost", {"netnet": [0.0]}, base="netnet")
     run = recorded([lost], FULL, "")
     assert read(write(run, tmp_path)) == run
     assert (run.tables[0].medians, run.tables[0].ratios) == ({"netnet": 0.0}, {})
 
 
 def test_nothing_in_a_file_names_the_machine(tmp_path):
-    content = write(recorded([echo_table()], FULL, report.environment()), tmp_path).read_text()
+    content = write(recorded([echo_table()], FULL, machine.environment()), tmp_path).read_text()
     for name in (os.uname().nodename, str(tmp_path), os.path.expanduser("~"), os.getcwd()):
         assert name not in content or len(name) < 3
 

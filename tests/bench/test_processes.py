@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from netnet.bench.processes import BenchError, Process, free_port, listening, probe, probing, processors
+from netnet.bench.processes import BenchError, Process, probe, probing, processors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads /proc")
 
@@ -115,16 +115,6 @@ def test_the_memory_of_a_group_is_that_of_all():
         assert 40_000_000 < process.group_resident_bytes() < 100_000_000
 
 
-def test_listening_is_waited_for():
-    port = free_port()
-    code = f"import socket, sys; listener = socket.create_server(('127.0.0.1', {port})); sys.stdin.read()"
-    with listening([sys.executable, "-c", code], port, look_seconds=0.001) as process:
-        process.still_runs()
-    with pytest.raises(BenchError, match="ended with status 3"):
-        with listening(shell("exit 3"), port):
-            pass
-
-
 def test_processors_are_set():
     wanted = {min(os.sched_getaffinity(0))}
     code = "import os; print(*os.sched_getaffinity(0))"
@@ -143,3 +133,36 @@ def test_one_processor_is_not_shared_out(monkeypatch):
 def test_a_probe_that_cannot_be(library, work):
     with probing(probe(library, work, 1)) as process, pytest.raises(BenchError, match="Error: .*(nonsense|sleepers)"):
         process.line()
+
+
+def test_a_program_that_is_not_there():
+    with pytest.raises(BenchError, match="no-such-program cannot be started: No such file"):
+        Process(["no-such-program", "--at-all"])
+
+
+def test_children_with_groups_of_their_own_are_counted_and_end_with_it():
+    with Process(shell("setsid sleep 1000 & echo $!; read end")) as process:
+        child = os.pidfd_open(int(process.line()[0]))
+        try:
+            assert len(process.group_cpu_seconds()) == 2
+            process.__exit__()
+            assert select.select([child], [], [], 10)[0], "the child goes on"
+        finally:
+            os.close(child)
+
+
+def test_what_ended_children_have_used_is_counted():
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    with Process(shell(f"{sys.executable} -c '{burn}'; echo burnt; read end")) as process:
+        before = process.total_cpu_seconds()
+        process.line()
+        assert process.total_cpu_seconds() - before > 0.2
+        assert sum(process.group_used_seconds({process.pid: 0.0})) < 0.2
+
+
+def test_peak_memory_stays_when_it_is_given_back():
+    code = "data = bytearray(50_000_000); del data; print('there', flush=True); input()"
+    with Process([sys.executable, "-c", code]) as process:
+        process.line()
+        assert process.group_peak_bytes() > 50_000_000
+        assert process.group_resident_bytes() < 50_000_000

@@ -1,16 +1,20 @@
-"""The proxies that are compared: how ours is configured, what is told of those that are not here, and what goes wrong."""
+"""The proxies that are compared: how each is configured and started, what is told of those that are not here, what their
+families measure, and what goes wrong."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import sys
+import time
 
 import pytest
 
-from netnet.bench.families import latency, proxies, proxy
-from netnet.bench.figures import SMOKE, Figures
-from netnet.bench.native import program
-from netnet.bench.processes import BenchError, Process, load
+from netnet.bench.families import handshake, idle, latency, proxies, start_proxy
+from netnet.bench.figures import SMOKE, Table
+from netnet.bench.peers import lacking
+from netnet.bench.processes import BenchError, Process, free_port, load, window
 from netnet.proxy import config
 from netnet.socks.requests import Command
 
@@ -23,10 +27,15 @@ pytestmark = [
 # -- ours
 
 
+def load_configuration(text, folder):
+    file = folder / "proxy.toml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return config.load(str(file))
+
+
 def test_the_configuration_has_all_on(tmp_path):
-    file = shutil.copy(proxies.CONFIGURATION, tmp_path)
-    tmp_path.joinpath(file).chmod(0o600)
-    configuration = config.load(file)
+    configuration = load_configuration(proxies.CONFIGURATION.read_text(), tmp_path)
     assert configuration.warnings == ()
     assert configuration.log_connections
     assert configuration.metrics is not None
@@ -46,12 +55,27 @@ def test_the_last_rule_lets_the_load_through(last, rule):
     assert rules.rules[-1].name == rule
 
 
-def test_the_address_is_put_in():
-    with proxies.service("127.0.0.1:4711", 3) as command:
-        file = command[command.index("--config") + 1]
-        assert str(config.load(file).listeners[0].address) == "127.0.0.1:4711"
-        assert command[command.index("--workers") + 1] == "3"
-        assert config.load(file).warnings == ()
+def service_configuration(*arguments):
+    with proxies.service(*arguments) as command:
+        return command, config.load(command[command.index("--config") + 1])
+
+
+def test_address_and_workers_are_put_in():
+    command, configuration = service_configuration("127.0.0.1:4711", 3)
+    assert str(configuration.listeners[0].address) == "127.0.0.1:4711"
+    assert command[command.index("--workers") + 1] == "3"
+    assert configuration.warnings == ()
+
+
+@pytest.mark.parametrize(("target", "allow"), [(None, False), ("10.97.0.2", True)])
+def test_a_target_elsewhere_is_allowed(target, allow):
+    _, configuration = service_configuration(proxies.ANY_PORT, 1, target)
+    client, far = bytes([127, 0, 0, 1]), bytes([10, 97, 0, 2])
+    verdict = configuration.settings.rules.judge(
+        client, None, Command.CONNECT, "10.97.0.2", far, 40000, deny_private=True
+    )
+    assert verdict.allow is allow
+    assert configuration.warnings == ()
 
 
 def test_metrics_are_not_left_out(monkeypatch):
@@ -60,32 +84,80 @@ def test_metrics_are_not_left_out(monkeypatch):
         pass
 
 
-# -- the others
+# -- all of them
+
+
+@pytest.fixture
+def echo_port():
+    with proxies.echo_target() as port:
+        yield port
+
+
+def wait_until_closed(port):
+    deadline = time.monotonic() + 10
+    while True:
+        with socket.socket() as late:
+            if late.connect_ex(("127.0.0.1", port)):
+                return
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("name", proxies.PEERS)
+def test_each_serves_and_is_gone_afterwards(name, echo_port):
+    remedy = lacking(proxies.PEERS[name].needs)
+    if remedy:
+        pytest.skip(remedy)
+    with proxies.start(name) as proxy:
+        with proxy.load("socks", echo_port, 3, 0.01, 0.1) as client:
+            used, words = window(proxy.process, client)
+        pids = proxy.process.group_cpu_seconds()
+        port = proxy.port
+    assert int(words[1]) > 0
+    assert int(words[3]) == 0
+    assert used >= 0
+    assert len(pids) >= {proxies.OURS: 2, proxies.SSH: 2, proxies.DANTE: 3}.get(name, 1)
+    wait_until_closed(port)  # killed processes end a little later than their parent
 
 
 def test_proxies_that_are_missing_are_named(monkeypatch):
-    monkeypatch.setattr(proxies, "has", lambda *modules: False)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    tables = Figures("t", "u"), Figures("t2", "u")
-    names = (proxies.MICROSOCKS, proxies.OURS, proxies.PPROXY, proxies.PPROXY_UVLOOP)
-    assert set(proxies.peers(tables, *names)) == {proxies.OURS}
-    for figures in tables:
-        assert figures.missing == {
-            "microsocks": "apt install microsocks",
-            "pproxy": "pip install pproxy",
-            "pproxy, uvloop": "pip install pproxy uvloop",
-        }
-        assert len(figures.notes) == 1
+    monkeypatch.setattr("netnet.bench.peers.has", lambda *modules: False)
+    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
+    table = Table("t", "t", ())
+    found = proxies.measures(table, proxies.PEERS, lambda name: {"CPU": len(name)})
+    assert list(found) == [proxies.OURS, proxies.SOCKS4, proxies.PLAIN, proxies.FORK]
+    assert found["netnet"]() == {"CPU": 6}
+    assert table.missing == {
+        "microsocks": "apt install microsocks",
+        "dante": "apt install dante-server",
+        "ssh -D": "apt install openssh-client openssh-server",
+        "pproxy": "pip install pproxy",
+        "pproxy uvloop": "pip install pproxy uvloop",
+    }
+    assert len(table.notes) == 4
 
 
-def test_a_start_without_microsocks(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    (figures,) = proxy.start(SMOKE, lambda what: None)
-    assert set(figures.samples) == {"python alone", "netnet", "netnet, answers"}
-    assert figures.missing == {"microsocks": "apt install microsocks"}
-    for listens, answers in zip(figures.samples["netnet"], figures.samples["netnet, answers"], strict=True):
-        assert 0 < listens <= answers
+@pytest.mark.parametrize("name", [proxies.MICROSOCKS, proxies.DANTE, proxies.SSH])
+def test_starting_one_that_is_not_here(monkeypatch, name):
+    monkeypatch.setattr("netnet.bench.peers.Software.path", lambda software: None)
+    with pytest.raises(BenchError, match="is not here: apt install "), proxies.start(name):
+        pass
 
+
+@pytest.mark.client("ssh", "sshd")
+def test_an_sshd_that_fails_says_why(tmp_path):
+    prepare = proxies.PEERS[proxies.SSH].prepare
+    with prepare(proxies.HERE, 0) as ready:
+        folder = ready.command[1].removesuffix("/ssh_proxy.sh")
+        with open(f"{folder}/sshd_config", "a") as file:
+            file.write("NoSuchOption yes\n")
+        with (
+            pytest.raises(BenchError, match=r"ended with status \d+: .*bad configuration options"),
+            proxies.listening(ready.command, ready.port, quiet=True),
+        ):
+            pass
+
+
+# -- listening
 
 SERVER = """
 import socket, sys
@@ -97,6 +169,30 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
 """
 
 
+def test_listening_is_waited_for_without_connecting():
+    port = free_port()
+    with proxies.listening([sys.executable, "-c", SERVER.format("sys.exit('asked')"), str(port)], port) as process:
+        process.still_runs()
+
+
+@pytest.mark.parametrize(("quiet", "told"), [(True, "status 1: no"), (False, "status 1$")])
+def test_one_that_ends_instead_of_listening(quiet, told):
+    with (
+        pytest.raises(BenchError, match=told),
+        proxies.listening([sys.executable, "-c", "raise SystemExit('no')"], free_port(), quiet=quiet),
+    ):
+        pass
+
+
+def test_one_that_never_listens(monkeypatch):
+    monkeypatch.setattr(proxies, "START_SECONDS", 0.05)
+    with pytest.raises(BenchError, match="does not listen on port"), proxies.listening(["cat"], free_port()):
+        pass
+
+
+# -- the start
+
+
 @pytest.mark.parametrize(
     ("does", "told"),
     [
@@ -105,18 +201,95 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
     ],
 )
 def test_a_proxy_that_does_not_answer(does, told):
-    port = proxies.free_port()
+    port = free_port()
     with pytest.raises(BenchError, match=told):
-        proxy._start([sys.executable, "-c", SERVER.format(does), str(port)], port)
+        start_proxy.started(proxies.Ready([sys.executable, "-c", SERVER.format(does), str(port)], port))
 
 
-# -- the load generator
+def test_the_start_of_ours():
+    (case,) = start_proxy.start_proxy(SMOKE)
+    assert case.rounds == SMOKE.starts
+    assert set(case.measures["python alone"]()) == {"time"}
+    sample = case.measures["netnet"]()
+    assert 0 < sample["time"] <= sample["answer"]
+    assert sample["CPU"] > 0
+
+
+# -- what the families measure
+
+
+def test_the_titles_of_handshakes():
+    titles = [case.table.title for case in (*handshake.handshake(SMOKE), *handshake.churn(SMOKE))]
+    assert titles == ["SOCKS5 handshakes, 5 at a time", "SOCKS5 churn, 5 connections standing"]
+
+
+REFUSES = """
+import socket
+with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+    print("port", listener.getsockname()[1], flush=True)
+    while True:
+        listener.accept()[0].close()
+"""
 
 
 @pytest.fixture
-def echo_port():
-    with proxy.echo_target() as port:
-        yield port
+def refusing(monkeypatch):
+    """In place of the fork proxy, one that takes no request."""
+    monkeypatch.setitem(proxies.PEERS, proxies.FORK, proxies.PEERS[proxies.FORK]._replace(prepare=refusing_prepared))
+
+
+@contextlib.contextmanager
+def refusing_prepared(place, port):
+    yield proxies.Ready([sys.executable, "-c", REFUSES], 0)
+
+
+@pytest.mark.usefixtures("refusing")
+def test_a_proxy_through_which_no_handshake_comes():
+    (case,) = handshake.handshake(SMOKE)
+    with pytest.raises(BenchError, match=r"no handshake came through in 0.1 s, \d+ failed"):
+        case.measures[proxies.FORK]()
+
+
+def test_a_proxy_that_takes_no_connections(monkeypatch):
+    monkeypatch.setitem(proxies.PEERS, proxies.OURS, proxies.PEERS[proxies.OURS]._replace(prepare=refusing_prepared))
+    case = idle.idle(SMOKE)[0]
+    with pytest.raises(BenchError, match="not all of 200 connections stand through it: .*load"):
+        case.measures[proxies.OURS]()
+
+
+SILENT = (
+    "import socket; s = socket.create_server(('127.0.0.1', 0)); print('port', s.getsockname()[1], flush=True); input()"
+)
+
+
+@contextlib.contextmanager
+def silent_prepared(place, port):
+    yield proxies.Ready([sys.executable, "-c", SILENT], 0)
+
+
+def test_a_proxy_that_takes_too_long_is_not_waited_for(monkeypatch):
+    monkeypatch.setitem(proxies.PEERS, proxies.OURS, proxies.PEERS[proxies.OURS]._replace(prepare=silent_prepared))
+    monkeypatch.setattr(idle, "OPEN_SECONDS", 0.05)
+    case = idle.idle(SMOKE)[0]
+    with pytest.raises(BenchError, match=r"not all of 200 connections stand through it: 0.05 s are over"):
+        case.measures[proxies.OURS]()
+
+
+def test_nothing_is_lost():
+    case = idle.idle(SMOKE)[-1]
+    assert case.rounds == 1
+    sample = case.measures["netnet"]()
+    assert sample["lost"] == 0
+    assert sample["p50"] <= sample["p99"]
+
+
+def test_the_delay_of_ours():
+    quiet, busy = latency.latency(SMOKE)
+    assert busy.table.title == f"{quiet.table.title}, 5 others busy"
+    for case in (quiet, busy):
+        sample = case.measures["netnet"]()
+        assert set(sample) == {quantity.name for quantity in case.table.quantities}
+        assert 0 < sample["p50 in all"] <= sample["p99 in all"]
 
 
 def test_delays_of_two_connections(echo_port):
@@ -133,10 +306,10 @@ def test_delays_of_two_connections(echo_port):
 def test_the_busy_keep_their_rate(echo_port):
     with (
         load("busy", 0, echo_port, echo_port, 3, 100) as client,
-        load("delay", 0, echo_port, echo_port, 1, 0, 0.3) as time,
+        load("delay", 0, echo_port, echo_port, 1, 0, 0.3) as clock,
     ):
         assert client.line() == ["busy", "3"]
-        time.finish()
+        clock.finish()
         client.tell("end")
         words = client.line()
         client.finish()
@@ -144,51 +317,26 @@ def test_the_busy_keep_their_rate(echo_port):
     assert 0 < int(words[1]) + int(words[3]) < 1000
 
 
-SILENT = (
-    "import socket; s = socket.create_server(('127.0.0.1', 0)); print('port', s.getsockname()[1], flush=True); input()"
-)
-
-
-def test_the_busy_do_not_send_before_their_answer_has_come():
+def test_the_busy_do_not_send_before_their_answer_has_come(echo_port):
     with Process([sys.executable, "-c", SILENT]) as silent:
         port = silent.port()
-        with load("busy", 0, port, port, 2, 1000) as client, proxy.echo_target() as echo:
+        with load("busy", 0, port, port, 2, 1000) as client:
             client.line()
-            with load("delay", 0, echo, echo, 1, 0, 0.2) as time:
-                time.finish()
+            with load("delay", 0, echo_port, echo_port, 1, 0, 0.2) as clock:
+                clock.finish()
             client.tell("end")
             words = client.line()
     assert int(words[1]) == 0
     assert int(words[3]) > 0
 
 
-def test_late_messages_are_told():
-    with Process([sys.executable, "-c", SILENT]) as silent, proxy.echo_target() as echo:
+def test_late_messages_are_told(echo_port):
+    with Process([sys.executable, "-c", SILENT]) as silent:
         port = silent.port()
-        told = []
+        late = {}
         with (
-            latency._others(proxies.Proxy(silent, port, 0), port, 2, told),
-            load("delay", 0, echo, echo, 1, 0, 0.2) as time,
+            latency.others(proxies.Proxy(silent, port, 0), port, 2, late),
+            load("delay", 0, echo_port, echo_port, 1, 0, 0.2) as clock,
         ):
-            time.finish()
-    (note,) = told
-    assert note.startswith("of the others ")
-    assert note.endswith(" came late")
-
-
-@pytest.mark.parametrize("how", ["splice", "copy"])
-def test_the_yardstick_outlives_its_clients(how):
-    with load("source") as source, Process([str(program("relay")), how, str(source.port())]) as relay:
-        port = relay.port()
-        for _ in range(2):
-            with load("pull", 0, port, port, 1, 0.01, 0.05) as client:
-                client.line()
-                assert int(client.line()[1]) > 0
-                client.finish()
-        relay.still_runs(0.2)
-
-
-@pytest.mark.parametrize("mode", ["delay", "busy", "pull"])
-def test_what_the_load_does_not_know(mode):
-    with Process([str(program("load")), mode, "1"]) as client, pytest.raises(BenchError, match="ended with status 2"):
-        client.line()
+            clock.finish()
+    assert late == {"late": 100}

@@ -6,58 +6,56 @@ import re
 
 import pytest
 
-from netnet.bench import report
-from netnet.bench.figures import Figures
+from netnet.bench.report import terminal
 from netnet.bench.targets import TARGETS, Target, measured, ratio
+from tests.bench.tables import table, told
 
-RELAY = "relay of bulk data, one way, one stream"
-CAPACITY = "echo capacity with 100 connections, by CPU of the workers"
+RELAY = "relay, one way, one stream, messages of 1 MiB"
+CAPACITY = "workers, echo with 100 connections"
 
 
 def relay_table(*netnet):
-    return Figures(RELAY, "s", {"C splice": [1.0, 3.0, 2.0], "netnet": list(netnet)}, base="C splice")
+    return table(RELAY, "s", {"C splice": [1.0, 3.0, 2.0], "netnet": list(netnet)}, base="C splice")
 
 
 def capacity_table(two):
-    return Figures(CAPACITY, "a second", {"1 worker": [100.0], "2 workers": [two]}, ours="2 workers", higher=True)
+    return table(CAPACITY, "a second", {"1 worker": [100.0], "2 workers": [two]}, ours="2 workers", higher=True)
 
 
 @pytest.mark.parametrize(
-    ("figures", "told"),
+    ("figures", "expected"),
     [
         (relay_table(2.2), r"C splice +1\.10× +target 1\.15×: reached"),
         (relay_table(2.4), r"C splice +1\.20× +target 1\.15×: missed"),
         (capacity_table(190), r"1 worker +1\.90× +target at least 1\.7×: reached"),
         (capacity_table(160), r"1 worker +1\.60× +target at least 1\.7×: missed"),
-        (Figures("2000 idle proxied connections", "kB", {"netnet": [1.5]}), r"1\.50 kB +target 2 kB: reached"),
+        (table("1000 idle proxied connections", "kB", {"netnet": [1.5]}), r"1\.50 kB +target 2 kB: reached"),
         (
-            Figures("9000 proxied connections at once, traffic on 100", "lost", {"netnet": [0]}),
+            table("9000 proxied connections at once, traffic on 100", "lost", {"netnet": [0]}),
             r"0\.00 lost .*: reached",
         ),
         (
-            Figures("9000 proxied connections at once, traffic on 100", "lost", {"netnet": [1]}),
+            table("9000 proxied connections at once, traffic on 100", "lost", {"netnet": [1]}),
             r"1\.00 lost .*: missed",
         ),
     ],
 )
-def test_reached_and_missed(capsys, figures, told):
-    report.targets([figures], print)
-    assert re.search(told, capsys.readouterr().out)
+def test_reached_and_missed(figures, expected):
+    assert re.search(expected, told(terminal.targets, [figures]))
 
 
 @pytest.mark.parametrize(
     "figures",
     [
-        Figures("what no target is about", "s", {"netnet": [1.0]}),
-        Figures(RELAY, "s", {"netnet": [1.0]}),  # the peer is missing
-        Figures(RELAY, "s", {"C splice": [1.0]}),
-        Figures(RELAY, "s", {"C splice": [0.0], "netnet": [1.0]}),
+        table("what no target is about", "s", {"netnet": [1.0]}),
+        table(RELAY, "s", {"netnet": [1.0]}),  # the peer is missing
+        table(RELAY, "s", {"C splice": [1.0]}),
+        table(RELAY, "s", {"C splice": [0.0], "netnet": [1.0]}),
     ],
 )
-def test_nothing_to_tell(capsys, figures):
-    report.targets([figures], print)
+def test_nothing_to_tell(figures):
     assert list(measured([figures])) == []
-    assert capsys.readouterr().out == ""
+    assert told(terminal.targets, [figures]) == ""
 
 
 @pytest.mark.parametrize(

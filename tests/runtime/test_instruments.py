@@ -196,6 +196,83 @@ def test_nothing_is_called_where_there_is_none(monkeypatch):
         loop.start()
 
 
+@pytest.mark.parametrize(
+    ("method", "traced"),
+    [
+        ("task_resumed", True),
+        ("task_paused", True),
+        ("task_spawned", False),
+        ("task_ended", False),
+        ("after_wait", False),
+    ],
+)
+def test_steps_are_traced_only_for_who_wants_to_hear_of_them(method, traced):
+    heard = []
+    instrument = type("One", (Instrument,), {method: lambda self, *about: heard.append(about)})()
+
+    def main():
+        assert (greenlet.gettrace() is not None) is traced
+        netnet.spawn(netnet.sleep, 0).join()
+
+    netnet.run(main, instruments=[Instrument(), instrument])
+    assert heard
+
+
+def test_waits_are_told_only_to_who_wants_to_hear_of_them():
+    def main():
+        loop = netnet.current_loop()
+        return loop.instruments.around(loop.poller.wait) == loop.poller.wait
+
+    assert netnet.run(main, instruments=[Instrument()])
+    assert not netnet.run(main, instruments=[Diary()])
+
+
+class Ends(Instrument):
+    """Writes down the ends of runs, and who had been heard of by then."""
+
+    def __init__(self):
+        self.lines = []
+
+    def run_began(self):
+        self.lines.append("began")
+
+    def run_ended(self):
+        self.lines.append("ended")
+
+    def task_ended(self, task):
+        self.lines.append(task.name)
+
+
+def test_the_run_itself_begins_and_ends():
+    ends = Ends()
+    netnet.run(lambda: netnet.spawn(netnet.sleep, 1, name="other") and None, clock=VirtualClock(), instruments=[ends])
+    assert ends.lines == ["began", "main", "other", "ended"]
+
+
+def test_a_run_that_fails_ends_as_well():
+    ends = Ends()
+    with pytest.raises(ZeroDivisionError):
+        netnet.run(lambda: 1 / 0, instruments=[ends])
+    assert ends.lines == ["began", "main", "ended"]
+
+
+def test_a_loop_driven_by_hand_is_no_run():
+    ends = Ends()
+    with Loop(instruments=[ends]) as loop:
+        loop.spawn(int, name="one")
+        loop.start()
+    assert ends.lines == ["one"]
+
+
+@pytest.mark.parametrize("method", ["run_began", "run_ended"])
+def test_an_exception_at_the_ends_of_a_run_is_raised(method):
+    def fail(self):
+        raise LookupError("the instrument's")
+
+    with pytest.raises(LookupError, match="the instrument's"):
+        netnet.run(int, instruments=[type("Failing", (Instrument,), {method: fail})()])
+
+
 def test_a_trace_function_that_was_there_before():
     """It goes on hearing of the switches, and is there again afterwards."""
     switches = []

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from netnet.bench.figures import Figures, Size
+from netnet.bench.figures import Figures, Size, Table
 from netnet.bench.targets import TARGETS, ratio
 from netnet.errors import Error
 
@@ -50,7 +50,7 @@ class HistoryError(Error):
 
 
 @dataclass(frozen=True)
-class Table:
+class Medians:
     """One table of a run: the median of each peer, and its ratio to that of the base."""
 
     title: str
@@ -73,7 +73,7 @@ class Run:
     made: str
     environment: str
     size: str
-    tables: list[Table]
+    tables: list[Medians]
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,26 @@ class Change:
 # -- from figures to a run
 
 
-def recorded(tables: Sequence[Figures], size: Size, environment: str) -> Run:
+def recorded(tables: Sequence[Table], size: Size, environment: str) -> Run:
     """The run that has just been made."""
-    return Run(datetime.now(UTC).strftime(_MADE), environment, size.name, [_table(figures) for figures in tables])
+    return Run(
+        datetime.now(UTC).strftime(_MADE),
+        environment,
+        size.name,
+        [_medians(figures) for figures in _judged(tables) if figures.samples],
+    )
 
 
-def _table(figures: Figures) -> Table:
+def _judged(tables: Sequence[Table]) -> Iterator[Figures]:
+    for table in tables:
+        yield from table.judged_figures()
+
+
+def _medians(figures: Figures) -> Medians:
     medians = {peer: figures.median(peer) for peer in figures.samples}
     base = figures.median(figures.base)
     ratios = {peer: ratio(middle, base) for peer, middle in medians.items()}
-    return Table(
+    return Medians(
         figures.title, figures.unit, figures.base, figures.ours, figures.higher, _rounded(medians), _rounded(ratios)
     )
 
@@ -175,14 +185,14 @@ def _run(content: object) -> Run:
     made = _item(content, "made", _text)
     if datetime.strptime(made, _MADE).strftime(_MADE) != made:
         raise ValueError(f"{made!r} is not of the form {_MADE}")
-    tables = [_read_table(entry) for entry in _item(content, "tables", _list)]
+    tables = [_read_medians(entry) for entry in _item(content, "tables", _list)]
     if len({table.title for table in tables}) < len(tables):
         raise ValueError("two tables have the same title")
     return Run(made, _item(content, "environment", _text), _item(content, "size", _text), tables)
 
 
-def _read_table(entry: object) -> Table:
-    return Table(
+def _read_medians(entry: object) -> Medians:
+    return Medians(
         _item(entry, "title", _text),
         _item(entry, "unit", _text),
         _item(entry, "base", _text),
@@ -245,14 +255,16 @@ def name_of(title: str, rival: str | None) -> str:
     return title if rival is None else f"{title} against {rival}"
 
 
-def compare(tables: Sequence[Figures], environment: str, run: Run) -> list[Change]:
+def compare(tables: Sequence[Table], environment: str, run: Run) -> list[Change]:
     """Each figure of *tables*, made in *environment*, beside the same one of the earlier *run*."""
-    return list(_compared(tables, environment, {table.title: table for table in run.tables}, run.environment))
+    return list(
+        _compared(list(_judged(tables)), environment, {table.title: table for table in run.tables}, run.environment)
+    )
 
 
-def _compared(tables: Sequence[Figures], environment: str, earlier: dict[str, Table], place: str) -> Iterator[Change]:
+def _compared(tables: Sequence[Figures], environment: str, earlier: dict[str, Medians], place: str) -> Iterator[Change]:
     for figures in tables:
-        before, now = earlier.get(figures.title), _table(figures)
+        before, now = earlier.get(figures.title), _medians(figures)
         for rival in rivals(figures.title, figures.base, figures.ours):
             was, present = None if before is None else before.value(rival), now.value(rival)
             name = name_of(figures.title, rival)
@@ -306,8 +318,8 @@ __all__ = [
     "TOLERANCE",
     "Change",
     "HistoryError",
+    "Medians",
     "Run",
-    "Table",
     "compare",
     "course",
     "latest",

@@ -1,7 +1,7 @@
 """Starting what is measured, pinned to a processor, and reading what it has used. Linux: it reads ``/proc``.
 
-A program that is started leads a process group of its own, and ends with all that is in it; that group is also what is
-counted where a server has several processes.
+A program that is started leads a process group of its own, and ends with all that is in it. What is counted where a server
+has several processes is that group, and all that descend from it: some servers give their children groups of their own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from netnet.errors import Error
 
 #: a program that has not said its port by then will not
 START_SECONDS = 15.0
+
+#: between the moment a server's connections are gone and the moment its end can be seen
+GRACE_SECONDS = 1.0
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -51,15 +54,18 @@ class Process:
         with contextlib.ExitStack() as undo:
             if keep_errors:
                 self._errors = undo.enter_context(tempfile.TemporaryFile())
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL if self._errors is None else self._errors,
-                text=True,
-                process_group=0,
-                preexec_fn=None if on is None else lambda: os.sched_setaffinity(0, on),
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL if self._errors is None else self._errors,
+                    text=True,
+                    process_group=0,
+                    preexec_fn=None if on is None else lambda: os.sched_setaffinity(0, on),
+                )
+            except OSError as error:
+                raise BenchError(f"{command[0]} cannot be started: {error.strerror}") from None
             undo.pop_all()
         self.pid = self._process.pid
 
@@ -67,6 +73,9 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for pid, _fields in list(self._group()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):  # all of the group have ended
             os.killpg(self.pid, signal.SIGKILL)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
@@ -125,7 +134,7 @@ class Process:
         raise BenchError(f"{' '.join(self.command)} printed no port: {' '.join(words)}")
 
     def group_cpu_seconds(self) -> dict[int, float]:
-        """The processor time that each process of its group has used, by process id: its own and its children's.
+        """The processor time that each process of its group has used itself, by process id.
 
         Ended threads are included; it goes in steps of a clock tick (10 ms).
         """
@@ -139,18 +148,50 @@ class Process:
             raise BenchError(f"{' '.join(self.command)}: {len(gone)} of its processes ended while they were measured")
         return [seconds - before.get(pid, 0.0) for pid, seconds in after.items()]
 
+    def total_cpu_seconds(self) -> float:
+        """The processor time of all its group, with those that have ended and were waited for by others of it."""
+        return sum(_cpu_seconds(fields, ended=True) for _, fields in self._group())
+
     def group_resident_bytes(self) -> int:
         """The memory of its group: the proportional set size of all their pages, so that what they share counts once."""
         return sum(_resident_bytes(pid) for pid, _ in self._group())
 
+    def group_peak_bytes(self) -> int:
+        """The most memory that the processes of its group have had, each at its own time; shared pages count in each."""
+        return sum(_peak_bytes(pid) for pid, _ in self._group())
+
     def _group(self) -> Iterator[tuple[int, list[str]]]:
-        """The processes of its group, and their status; those that have ended and were not waited for are not told."""
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                    fields = _status(int(entry))
-                    if int(fields[2]) == self.pid and fields[0] != "Z":
-                        yield int(entry), fields
+        """The processes of its group and their descendants, and their status; those that have ended are not told."""
+        members = {self.pid}
+        for pid, fields in sorted(_all_processes(), key=_age):
+            if int(fields[_GROUP]) == self.pid or int(fields[_PARENT]) in members:
+                members.add(pid)
+                if fields[0] != "Z":
+                    yield pid, fields
+
+
+#: the places of fields of ``/proc/PID/stat`` behind the name
+_PARENT, _GROUP, _STARTED = 1, 2, 19
+
+
+def _age(process: tuple[int, list[str]]) -> tuple[int, int]:
+    """Sorts parents before their children."""
+    return int(process[1][_STARTED]), process[0]
+
+
+def _all_processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                yield int(entry), _status(int(entry))
+
+
+def _peak_bytes(pid: int) -> int:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _resident_bytes(pid: int) -> int:
@@ -165,8 +206,9 @@ def _status(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
-def _cpu_seconds(fields: Sequence[str]) -> float:
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def _cpu_seconds(fields: Sequence[str], *, ended: bool = False) -> float:
+    """What a process has used; with *ended* also what those of its children had that it has waited for."""
+    return sum(map(int, fields[11 : 15 if ended else 13])) / _TICKS
 
 
 def _only(processor: int | None) -> set[int] | None:
@@ -174,8 +216,9 @@ def _only(processor: int | None) -> set[int] | None:
 
 
 def load(*arguments: object, on: Collection[int] | None = None) -> Process:
-    """Starts the load generator, on its own processor unless *on* says others."""
-    return Process([str(program("load")), *map(str, arguments)], _only(processors()[1]) if on is None else on)
+    """Starts the load generator, on its own processor unless *on* says others; its last words are kept."""
+    command = [str(program("load")), *map(str, arguments)]
+    return Process(command, _only(processors()[1]) if on is None else on, keep_errors=True)
 
 
 def serving(command: Sequence[str], *, near_load: bool = False, on: Collection[int] | None = None) -> Process:
@@ -202,11 +245,16 @@ def probe(library: str, work: str, *numbers: int) -> list[str]:
 
 def window(server: Process, client: Process) -> tuple[float, list[str]]:
     """The CPU seconds of the server, with all its processes, between the load's "start" and its result, and the result's
-    words. Raises ``BenchError``, also when one of the server's processes is gone."""
-    client.line()
-    before = server.group_cpu_seconds()
-    words = client.line()
-    return sum(server.group_used_seconds(before)), words
+    words. Raises ``BenchError``, also when the server has ended."""
+    try:
+        client.line()
+        before = server.total_cpu_seconds()
+        words = client.line()
+    except BenchError:
+        server.still_runs(GRACE_SECONDS)  # if it is the server that failed, that is what to tell
+        raise
+    server.still_runs()
+    return server.total_cpu_seconds() - before, words
 
 
 def free_port() -> int:
@@ -214,21 +262,3 @@ def free_port() -> int:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return int(unused.getsockname()[1])
-
-
-@contextlib.contextmanager
-def listening(command: Sequence[str], port: int, *, look_seconds: float = 0.05) -> Iterator[Process]:
-    """Starts a server that does not say its port, and waits until it listens there: it looks every *look_seconds*.
-
-    Raises ``BenchError`` when it does not, or ends.
-    """
-    with serving(command) as process:
-        for _ in range(int(START_SECONDS / look_seconds)):
-            with socket.socket() as attempt:
-                attempt.settimeout(0.05)
-                if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            process.still_runs(look_seconds)
-        else:
-            raise BenchError(f"{' '.join(command)} does not listen on port {port}")
-        yield process

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import netnet
-from netnet.cli import proxy, sockopts
+from netnet.cli import bench, flame, proxy, sockopts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     proxy.add_to(commands)
     sockopts.add_to(commands)
+    bench.add_to(commands)
+    flame.add_to(commands)
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:

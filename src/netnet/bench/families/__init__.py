@@ -1,39 +1,43 @@
-"""What is measured. Each family runs its peers in turn and returns tables of figures.
-
-echo        CPU of the server for one 64-byte round trip, µs
-relay       CPU of the relay for one gigabyte, one way, s
-handshake   CPU of the proxy for connect + request + one byte echoed + close, 50 at a time, µs
-proxybulk   CPU of the proxy for one gigabyte through it, one way, s
-latency     wall time that the proxy adds to a 64-byte round trip, quiet and with 100 others busy, µs
-idle        memory of the proxy for one idle proxied connection, kB
-hold        many proxied connections at once in one worker, traffic on some of them: how many live
-proxystart  wall time from exec of the proxy to its first connection, ms
-proxyworkers  SOCKS5 handshakes with two workers of the proxy instead of one, a second
-tasks       CPU to spawn and join a task, and for two tasks to take turns, µs; memory of a sleeping task, kB
-timeout     CPU that a time-out adds to a receive, µs, and as a share of an echo's round trip
-channel     CPU to hand an item from one task to another, µs
-import      wall time that ``import netnet`` adds to an empty program, ms
-workers     echo with two worker processes instead of one, round trips a second
+"""What is measured: the families, by name, in the order of a run. Each makes the cases of a run of a size; making them
+starts nothing.
 """
 
-from netnet.bench.families import channel, echo, latency, proxy, relay, start, tasks, timeout, workers
-from netnet.bench.figures import Family
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from netnet.bench.families import echo, growth, handshake, idle, latency, relay, runtime, scale, seed, start
+from netnet.bench.figures import Case, Cases, Size
+
+
+class Family(NamedTuple):
+    """One family: what it is about, and its cases."""
+
+    about: str
+    cases: Cases
+
 
 FAMILIES: dict[str, Family] = {
-    "echo": echo.echo,
-    "relay": relay.relay,
-    "handshake": proxy.handshake,
-    "proxybulk": proxy.bulk,
-    "latency": latency.latency,
-    "idle": proxy.idle,
-    "hold": proxy.hold,
-    "proxystart": proxy.start,
-    "proxyworkers": workers.proxy_workers,
-    "tasks": tasks.tasks,
-    "timeout": timeout.timeout,
-    "channel": channel.channel,
-    "import": start.importing,
-    "workers": workers.workers,
+    "seed": Family("downloads direct, through proxies and ssh -D; on loopback and over a far link", seed.seed),
+    "echo": Family("echo servers: CPU and delay of a round trip, by connections and size of message", echo.echo),
+    "relay": Family(
+        "data that are passed on: CPU of a gigabyte, one way and both, by streams and messages", relay.relay
+    ),
+    "handshake": Family("connect through a proxy, one byte echoed, close: CPU, rate and delay", handshake.handshake),
+    "churn": Family("connections that are replaced while others stand: CPU, rate and delay", handshake.churn),
+    "latency": Family("what a proxy adds to a small round trip, quiet and busy", latency.latency),
+    "idle": Family("memory of an idle proxied connection; many at once, and none lost", idle.idle),
+    "scale": Family("two workers instead of one, of an echo server and of the proxy", scale.scale),
+    "start": Family("until the proxy serves; what an import takes", start.start),
+    "runtime": Family("tasks, turns, timers, channels and time-outs", runtime.runtime),
+    "growth": Family("what an operation costs as connections, rules, users and timers grow", growth.growth),
 }
 
-__all__ = ["FAMILIES"]
+
+def cases(names: Sequence[str], size: Size) -> list[Case]:
+    """The cases of these families, in the order of a run."""
+    return [case for name, family in FAMILIES.items() if name in names for case in family.cases(size)]
+
+
+__all__ = ["FAMILIES", "Family", "cases"]

@@ -13,63 +13,95 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
-from netnet.bench.families.echo import MESSAGE
-from netnet.bench.families.proxies import MICROSOCKS, OURS, Proxy, peers
-from netnet.bench.families.proxy import echo_target
-from netnet.bench.figures import Figures, Progress, Size
+from netnet.bench.families import proxies
+from netnet.bench.families.proxies import Proxy
+from netnet.bench.figures import Case, Quantity, Sample, Size, Table
 from netnet.bench.processes import window
+
+#: of a message
+MESSAGE_BYTES = 64
 
 #: round trips a second of all the busy ones together: a fifth to a half of what one core can do
 BUSY_A_SECOND = 5000
 
-_PERCENTILES = ("p50", "p99")
+#: a connection that stands is the same in SOCKS4, and with the rules behind it or without
+_PEERS = (
+    proxies.MICROSOCKS,
+    proxies.OURS,
+    proxies.DANTE,
+    proxies.SSH,
+    proxies.PPROXY,
+    proxies.PPROXY_UVLOOP,
+    proxies.FORK,
+)
+
+_QUANTITIES = (
+    Quantity("p50", "µs"),
+    Quantity("p99", "µs"),
+    Quantity("p50 in all", "µs"),
+    Quantity("p99 in all", "µs"),
+    Quantity("CPU", "% of a core"),
+)
+_LATE = Quantity("late", "% of the others")
 
 
-def latency(size: Size, progress: Progress) -> list[Figures]:
+def latency(size: Size) -> list[Case]:
     """The median and the 99th percentile, of a proxy that is quiet otherwise, and of one that is busy."""
-    title = f"delay added to a {MESSAGE}-byte round trip"
-    others = f"{title}, {size.busy_connections} others busy"
-    return [*_tables(title, 0, size, progress), *_tables(others, size.busy_connections, size, progress)]
+    return [_case(0, size), _case(size.busy_connections, size)]
 
 
-def _tables(title: str, busy: int, size: Size, progress: Progress) -> list[Figures]:
-    tables = [Figures(f"{title}, {one}", "µs of wall time", base=MICROSOCKS) for one in _PERCENTILES]
-    found = peers(tables, MICROSOCKS, OURS)
-    told: dict[str, list[str]] = {name: [] for name in found}
-    with echo_target() as target_port:
-        for name, start in list(found.items()) * size.rounds:
-            progress(f"{title}: {name}")
-            with start() as proxy, _others(proxy, target_port, busy, told[name]):
-                for figures, added in zip(tables, _added(proxy, target_port, size, told[name]), strict=True):
-                    figures.add(name, added)
-    for name, words in told.items():
-        tables[0].note(f"{name}: {'; '.join(words)}")
-    return tables
+def _case(busy: int, size: Size) -> Case:
+    title = f"delay added to a {MESSAGE_BYTES}-byte round trip"
+    table = Table(
+        "latency",
+        f"{title}, {busy} others busy" if busy else title,
+        (*_QUANTITIES, _LATE) if busy else _QUANTITIES,
+        base=proxies.MICROSOCKS,
+        subject=title,
+        place={"others busy": busy},
+        judged=("p99",),
+    )
+    if busy:
+        table.note(f"the others make {BUSY_A_SECOND} round trips a second together, whatever the proxy needs for them")
+        table.note("late: messages of the others whose turn came while their connection still waited for an answer")
+    return Case(table, proxies.measures(table, _PEERS, partial(_measure, busy, size)))
 
 
-def _added(proxy: Proxy, target_port: int, size: Size, told: list[str]) -> tuple[float, float]:
-    """What the proxy adds to the median and to the 99th percentile, µs; *told* gets what that was made from."""
-    with proxy.load("delay", target_port, MESSAGE, size.warmup_seconds, size.seconds) as client:
+def _measure(busy: int, size: Size, name: str) -> Sample:
+    late: dict[str, float] = {}
+    with (
+        proxies.echo_target() as target_port,
+        proxies.start(name) as proxy,
+        others(proxy, target_port, busy, late),
+        proxy.load("delay", target_port, MESSAGE_BYTES, size.warmup_seconds, size.seconds) as client,
+    ):
         used, words = window(proxy.process, client)
     direct, proxied = (float(words[3]), float(words[4])), (float(words[6]), float(words[7]))
-    told.append(
-        f"direct {direct[0]:.0f}/{direct[1]:.0f} µs, proxied {proxied[0]:.0f}/{proxied[1]:.0f} µs,"
-        f" {100 * used / size.seconds:.0f} % CPU"
-    )
-    return proxied[0] - direct[0], proxied[1] - direct[1]
+    return {
+        "p50": proxied[0] - direct[0],
+        "p99": proxied[1] - direct[1],
+        "p50 in all": proxied[0],
+        "p99 in all": proxied[1],
+        "CPU": 100 * used / size.seconds,
+        **late,
+    }
 
 
 @contextlib.contextmanager
-def _others(proxy: Proxy, target_port: int, count: int, told: list[str]) -> Iterator[None]:
-    """Keeps so many others busy; *told* gets how many messages found their connection still waiting for an answer."""
+def others(proxy: Proxy, target_port: int, count: int, late: dict[str, float]) -> Iterator[None]:
+    """Keeps so many others busy; *late* gets, at the end, how many percent of their messages were late."""
     if not count:
         yield
         return
-    with proxy.load("busy", target_port, count, BUSY_A_SECOND) as others:
-        others.line()
+    with proxy.load("busy", target_port, count, BUSY_A_SECOND) as load:
+        load.line()
         yield
-        others.tell("end")
-        words = others.line()
-        if int(words[3]):
-            told.append(f"of the others {words[3]} messages of {int(words[1]) + int(words[3])} came late")
+        load.tell("end")
+        words = load.line()
+        done, missed = int(words[1]), int(words[3])
+        late["late"] = 100 * missed / max(1, done + missed)
+
+
+__all__ = ["BUSY_A_SECOND", "MESSAGE_BYTES", "latency", "others"]

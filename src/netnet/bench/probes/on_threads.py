@@ -29,4 +29,6 @@ def batches(count: int) -> None:
 
 WORKS: dict[str, Callable[..., None]] = {"single": single, "batches": batches}
 
+PREPARED: dict[str, Callable[..., None]] = {}
+
 HOLDING: dict[str, Callable[..., int]] = {}

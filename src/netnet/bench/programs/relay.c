@@ -1,73 +1,168 @@
-/* The yardsticks for bulk relaying, one way: target → client. relay splice|copy TARGET_PORT
- * splice: through a 1 MiB pipe per connection; copy: a 256 KiB buffer. One thread, epoll. Reads until would-block. */
+/* The yardsticks for relaying, both ways: relay splice|copy TARGET_PORT
+ * splice: through a 1 MiB pipe for each way; copy: a 256 KiB buffer for each. They are made when the first byte comes.
+ * One thread, epoll, edge-triggered: a way reads until it would block, or until what it has read cannot be written. One that
+ * never would gives way to the others now and then. The end of one way is passed on, the other goes on; an error ends both. */
 #include "common.h"
-#include <signal.h>
 
-#define PIPE_BYTES (1 << 20)
+enum {
+    PIPE_BYTES = 1 << 20,
+    COPY_BYTES = 262144,
+    TURN_READS = 32, /* a turn is over after so many reads, or so many bytes */
+    TURN_BYTES = 4 << 20,
+};
 
-struct flow { int source, sink, in, out; size_t held, at; char *buffer; };
+/* One way: what was read and is not written yet, in a pipe (from in to out) or in a buffer. */
+struct flow { int ready, ended, in, out; size_t held, at; char *buffer; };
 
-static size_t copy_bytes = 262144;
+/* One end of a link: its socket, and the way of what comes from it. */
+struct end { int fd, queued; struct end *next; struct link *link; struct flow flow; };
 
-/* Moves what can be moved; 0 when the source has ended or the sink failed. */
-static int move(struct flow *f, int splicing) {
-    for (;;) {
+struct link { struct end ends[2]; struct link *next; int closed; };
+
+static int ep, splicing, target_port;
+static struct link *dead; /* closed, but an event or the queue may still name them */
+static struct end *queue; /* those whose turn is over, although there may be more to read */
+
+static void make_ready(struct flow *f) {
+    if (splicing) {
+        int ends[2];
+        if (pipe2(ends, O_NONBLOCK | O_CLOEXEC)) die("pipe2");
+        fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES);
+        f->in = ends[0];
+        f->out = ends[1];
+    } else {
+        f->buffer = allocated(COPY_BYTES, 1);
+    }
+    f->ready = 1;
+}
+
+static ssize_t read_some(struct flow *f, int source) {
+    return UNINTERRUPTED(splicing ? splice(source, NULL, f->out, NULL, PIPE_BYTES, SPLICE_F_NONBLOCK | SPLICE_F_MOVE)
+                                  : recv(source, f->buffer, COPY_BYTES, 0));
+}
+
+static ssize_t write_some(struct flow *f, int sink) {
+    return UNINTERRUPTED(splicing ? splice(f->in, NULL, sink, NULL, f->held, SPLICE_F_NONBLOCK | SPLICE_F_MOVE)
+                                  : send(sink, f->buffer + f->at, f->held, MSG_NOSIGNAL));
+}
+
+static void enqueue(struct end *e) {
+    if (e->queued) return;
+    e->queued = 1;
+    e->next = queue;
+    queue = e;
+}
+
+/* Moves what can be moved in a turn from one end to the other; -1 when one of them is lost. */
+static int move(struct end *source, struct end *sink) {
+    struct flow *f = &source->flow;
+    size_t moved = 0;
+    if (f->ended) return 0;
+    if (!f->ready) make_ready(f);
+    for (int reads = 0; reads < TURN_READS && moved < TURN_BYTES; reads++) {
         while (f->held) {
-            ssize_t sent = splicing ? splice(f->in, NULL, f->sink, NULL, f->held, SPLICE_F_NONBLOCK | SPLICE_F_MOVE)
-                                    : send(f->sink, f->buffer + f->at, f->held, MSG_NOSIGNAL);
-            if (sent < 0) return errno == EAGAIN;
+            ssize_t sent = write_some(f, sink->fd);
+            if (sent < 0) return errno == EAGAIN ? 0 : -1;
             f->held -= sent;
             f->at += sent;
         }
-        ssize_t got = splicing ? splice(f->source, NULL, f->out, NULL, PIPE_BYTES, SPLICE_F_NONBLOCK | SPLICE_F_MOVE)
-                               : recv(f->source, f->buffer, copy_bytes, 0);
-        if (got < 0) return errno == EAGAIN;
-        if (got == 0) return 0;
+        ssize_t got = read_some(f, source->fd);
+        if (got < 0) return errno == EAGAIN ? 0 : -1;
+        if (got == 0) {
+            f->ended = 1;
+            return shutdown(sink->fd, SHUT_WR);
+        }
         f->held = got;
         f->at = 0;
+        moved += got;
+    }
+    enqueue(source);
+    return 0;
+}
+
+static void finish(struct link *l) {
+    for (int i = 0; i < 2; i++) {
+        struct flow *f = &l->ends[i].flow;
+        close(l->ends[i].fd);
+        if (f->ready && splicing) { close(f->in); close(f->out); }
+        free(f->buffer);
+    }
+    l->closed = 1;
+    l->next = dead;
+    dead = l;
+}
+
+static void serve(struct end *here, uint32_t happened) {
+    struct link *l = here->link;
+    struct end *there = &l->ends[here == l->ends];
+    if (l->closed) return;
+    int lost = happened & EPOLLERR && here->flow.ended;
+    if (happened & (EPOLLIN | EPOLLERR | EPOLLHUP)) lost |= move(here, there);
+    if (happened & EPOLLOUT && there->flow.held && !lost) lost |= move(there, here);
+    if (lost || (here->flow.ended && there->flow.ended)) finish(l);
+}
+
+/* Gives those a turn who were interrupted in theirs. */
+static void serve_queue(void) {
+    struct end *first = queue, *next;
+    queue = NULL;
+    for (struct end *e = first; e; e = next) {
+        next = e->next;
+        e->queued = 0;
+        serve(e, EPOLLIN);
+    }
+}
+
+/* Frees what is closed and named by nothing any more. */
+static void bury(void) {
+    struct link **at = &dead;
+    for (struct link *l; (l = *at);) {
+        if (l->ends[0].queued || l->ends[1].queued) { at = &l->next; continue; }
+        *at = l->next;
+        free(l);
+    }
+}
+
+static int connected(int port) {
+    struct sockaddr_in address = loopback(1, port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) die("socket");
+    if (connect(fd, (void *)&address, sizeof address)) die("connect to the target");
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+static void take(int listener) {
+    for (int fd; (fd = accept_next(listener)) >= 0;) {
+        struct link *l = allocated(1, sizeof *l);
+        l->ends[0].fd = fd;
+        l->ends[1].fd = connected(target_port);
+        for (int i = 0; i < 2; i++) {
+            l->ends[i].link = l;
+            epoll_add(ep, l->ends[i].fd, EPOLLIN | EPOLLOUT | EPOLLET, (uintptr_t)&l->ends[i]);
+        }
     }
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) return 2;
-    int splicing = argv[1][0] == 's', target = atoi(argv[2]), peer;
     struct epoll_event events[64];
-    signal(SIGPIPE, SIG_IGN); /* splice(2) has no flag for it; a client that has left ends its flow, not the relay */
+    if (argc != 3 || (strcmp(argv[1], "splice") && strcmp(argv[1], "copy"))) {
+        fprintf(stderr, "usage: relay splice|copy TARGET_PORT\n");
+        return 2;
+    }
     all_descriptors();
-    int listener = listen_and_tell(), ep = epoll_create1(0);
+    ignore_broken_pipes();
+    splicing = !strcmp(argv[1], "splice");
+    target_port = atoi(argv[2]);
+    int listener = listen_and_tell();
+    ep = make_epoll();
     epoll_add(ep, listener, EPOLLIN, 0);
     for (;;) {
-        int count = epoll_wait(ep, events, 64, -1);
-        for (int i = 0; i < count; i++) {
-            struct flow *f = events[i].data.ptr;
-            if (!f) {
-                while ((peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-                    struct sockaddr_in address = loopback(1, target);
-                    int pipes[2], source = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-                    if (connect(source, (void *)&address, sizeof address)) die("connect");
-                    fcntl(source, F_SETFL, O_NONBLOCK);
-                    f = calloc(1, sizeof *f);
-                    if (splicing) {
-                        if (pipe2(pipes, O_NONBLOCK | O_CLOEXEC)) die("pipe2");
-                        fcntl(pipes[1], F_SETPIPE_SZ, PIPE_BYTES);
-                        f->in = pipes[0];
-                        f->out = pipes[1];
-                    } else {
-                        f->buffer = malloc(copy_bytes);
-                    }
-                    f->source = source;
-                    f->sink = peer;
-                    epoll_add(ep, source, EPOLLIN | EPOLLET, (uintptr_t)f);
-                    epoll_add(ep, peer, EPOLLOUT | EPOLLET, (uintptr_t)f);
-                }
-                continue;
-            }
-            if (f->source >= 0 && !move(f, splicing)) {
-                close(f->source);
-                close(f->sink);
-                if (splicing) { close(f->in); close(f->out); } else free(f->buffer);
-                f->source = -1; /* the struct stays: an event of this batch may still name it */
-            }
-        }
+        int count = await_events(ep, events, 64, queue ? 0 : -1);
+        for (int i = 0; i < count; i++)
+            if (events[i].data.ptr) serve(events[i].data.ptr, events[i].events);
+            else take(listener);
+        serve_queue();
+        bury();
     }
 }

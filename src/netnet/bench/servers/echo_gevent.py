@@ -1,11 +1,13 @@
 """Echo with gevent: a greenlet a connection, by its own server class."""
 
+import socket
 from typing import Any
 
 from gevent.server import StreamServer
 
 
 def echo(conn: Any, _address: Any) -> None:
+    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     while data := conn.recv(65536):
         conn.sendall(data)
 

@@ -1,10 +1,10 @@
-"""Workers: what a second process of a server brings, to an echo server and to the proxy.
+"""Scale: what a second process of a server brings, to an echo server and to the proxy.
 
 Throughput needs processors for the server and others for the load: four. With fewer, load and workers compete for the
-same ones, and two workers cannot show their worth. So there is a second table, which holds everywhere: the capacity,
-worked out from the CPU time that a round trip takes with one and with two workers, as if each worker had a processor of
-its own. If sharing costs nothing, it is twice as large with two. What it cannot show is load that is spread unevenly;
-the note has the share of the busiest worker.
+same ones, and two workers cannot show their worth. So capacity stands first, which holds everywhere: it is worked out from
+the CPU time that a round trip takes with one and with two workers, as if each worker had a processor of its own. If sharing
+costs nothing, it is twice as large with two. What it cannot show is load that is spread unevenly; the note has the share of
+the busiest worker. Where there are four processors, throughput is judged, too.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from netnet.bench.families.echo import MESSAGE
 from netnet.bench.families.proxies import ours
-from netnet.bench.figures import Figures, Progress, Size
+from netnet.bench.figures import Case, Quantity, Sample, Size, Table
 from netnet.bench.native import program
-from netnet.bench.processes import BenchError, Process, load, probing, python_server, serving
+from netnet.bench.processes import GRACE_SECONDS, BenchError, Process, load, probing, python_server, serving
 
 #: load generators: each is one thread, and one could not keep two workers busy
 LOADS = 2
 
-#: between the moment a server's connections are gone and the moment its end can be seen
-GRACE_SECONDS = 1.0
+#: connections of the echo server, and handshakes at a time
+CONNECTIONS, AT_ONCE = 100, 50
 
 _PEERS = {"1 worker": 1, "2 workers": 2}
 
@@ -59,55 +60,52 @@ def _apart() -> bool:
     return own.isdisjoint(elsewhere)
 
 
-def _where() -> str:
-    return "load on processors of its own" if _apart() else "load on the same processors"
+def scale(size: Size) -> list[Case]:
+    """One worker and two: of an echo server, and of the proxy."""
+    return [
+        _case(
+            f"workers, echo with {CONNECTIONS} connections",
+            "round trips a second",
+            lambda count: measure(count, size),
+            size,
+        ),
+        _case(
+            f"workers, SOCKS5 handshakes, {AT_ONCE} at a time",
+            "a second",
+            lambda count: measure_proxy(count, size),
+            size,
+        ),
+    ]
 
 
-def workers(size: Size, progress: Progress) -> list[Figures]:
-    """Throughput and capacity of an echo server with one and with two workers."""
-    connections = size.connections
-    unit = "round trips a second, more is better"
-    throughput = Figures(f"echo throughput with {connections} connections, {_where()}", unit)
-    capacity = Figures(f"echo capacity with {connections} connections, by CPU of the workers", unit)
-    return _compared(throughput, capacity, lambda count: measure(count, connections, size), size, progress)
+def _case(title: str, unit: str, measured: Callable[[int], Trips], size: Size) -> Case:
+    table = Table(
+        "scale",
+        title,
+        (Quantity("capacity", unit, higher=True), Quantity("throughput", unit, higher=True)),
+        base="1 worker",
+        ours="2 workers",
+        judged=("throughput",) if _apart() else (),
+    )
+    where = "processors of its own" if _apart() else "the workers' processors: their throughput says little"
+    table.note(f"capacity: if each worker had a processor of its own; the load is on {where}")
+    return Case(table, {peer: partial(_sample, table, peer, count, measured) for peer, count in _PEERS.items()})
 
 
-def proxy_workers(size: Size, progress: Progress) -> list[Figures]:
-    """Throughput and capacity of the proxy, in handshakes, with one and with two workers."""
-    unit = "a second, more is better"
-    throughput = Figures(f"SOCKS5 handshakes, throughput, {_where()}", unit)
-    capacity = Figures("SOCKS5 handshakes, capacity by CPU of the workers", unit)
-    capacity.note("the CPU time of the supervisor, which serves nobody, is counted among theirs")
-    return _compared(throughput, capacity, lambda count: measure_proxy(count, size), size, progress)
+def _sample(table: Table, peer: str, count: int, measured: Callable[[int], Trips]) -> Sample:
+    trips = measured(count)
+    if count > 1:
+        table.note(f"{peer}: the busiest process had {trips.busiest_percent:.0f} % of their CPU time")
+    return {"capacity": trips.capacity(count), "throughput": trips.a_second}
 
 
-def _compared(
-    throughput: Figures, capacity: Figures, measured: Callable[[int], Trips], size: Size, progress: Progress
-) -> list[Figures]:
-    """Fills both tables with what *measured* gives for each number of workers."""
-    for figures in (throughput, capacity):
-        figures.base, figures.ours, figures.higher = "1 worker", "2 workers", True
-    shares: dict[str, list[str]] = {}
-    for _ in range(size.rounds):
-        for peer, count in _PEERS.items():
-            progress(f"{throughput.title}: {peer}")
-            trips = measured(count)
-            throughput.add(peer, trips.a_second)
-            capacity.add(peer, trips.capacity(count))
-            shares.setdefault(peer, []).append(f"{trips.busiest_percent:.0f} %")
-    capacity.note(f"share of the busiest process of 2 workers in their CPU time: {', '.join(shares['2 workers'])}")
-    judged = throughput if _apart() else capacity
-    judged.note("this is the table to judge workers by, on this machine")
-    return [throughput, capacity]
-
-
-def measure(count: int, connections: int, size: Size) -> Trips:
+def measure(count: int, size: Size) -> Trips:
     """Starts an echo server with so many workers and measures it once, all its processes together."""
     own, elsewhere = places()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(probing(python_server("echo_workers", count), own))
         port = server.port()
-        each = max(1, connections // LOADS)
+        each = CONNECTIONS // LOADS
         clients = [
             stack.enter_context(load("echo", port, each, MESSAGE, size.warmup_seconds, size.seconds, on=elsewhere))
             for _ in range(LOADS)
@@ -121,7 +119,7 @@ def measure_proxy(count: int, size: Size) -> Trips:
     with contextlib.ExitStack() as stack:
         target_port = stack.enter_context(serving([str(program("echo"))], on=elsewhere)).port()
         proxy = stack.enter_context(ours(workers=count, on=own))
-        each = max(1, size.at_once // LOADS)
+        each = AT_ONCE // LOADS
         clients = [
             stack.enter_context(proxy.load("socks", target_port, each, size.warmup_seconds, size.seconds, on=elsewhere))
             for _ in range(LOADS)
