@@ -1,7 +1,7 @@
 """netnet: virtual threads and sockets for Python. Plain, blocking-looking code that holds ten thousand connections.
 
-The rooms, and an arrow only ever points down this list: ``testing``, ``cli``, ``bench`` → ``socks`` → ``net`` →
-``runtime`` → ``poller`` and ``kernel`` → ``errors``. This file hands names on.
+The rooms, and an arrow only ever points down this list: ``cli``, ``testing``, ``bench`` → ``flame``,
+``proxy`` → ``socks`` → ``net`` → ``runtime`` → ``poller`` and ``kernel`` → ``errors``. This file hands names on.
 """
 
 import importlib

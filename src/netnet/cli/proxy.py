@@ -7,10 +7,12 @@ import contextlib
 import getpass
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 
 import netnet
+from netnet import flame
 from netnet.net.workers import Supervisor
 from netnet.proxy.config import Configuration, ConfigurationError, default_configuration, load
 from netnet.proxy.listeners import DEFAULT_LISTEN
@@ -79,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
         print("netnet proxy: give --config or --listen, not both", file=sys.stderr)
         return 2
     read = partial(load, options.config) if options.config is not None else partial(_default, options.listen)
+    if threading.current_thread() is threading.main_thread():
+        flame.allow()  # `netnet flame --pid` may look at it and at its workers
     try:
         netnet.run(_serve, read, options)
     except ConfigurationError as error:

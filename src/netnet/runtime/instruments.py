@@ -1,13 +1,14 @@
 """Being told what a loop does: ``Instrument`` is what one writes, ``Instruments`` is what the loop calls.
 
 Where no instrument is given to ``run`` nothing of this is called, and nothing is asked on the way of a switch: tasks'
-steps are seen by greenlet's own trace function, which is set only while an instrument is there.
+steps are seen by greenlet's own trace function, which is set only while an instrument is there that has overridden
+``task_resumed`` or ``task_paused``. The others pay for what they have overridden only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import greenlet
 
@@ -25,6 +26,12 @@ class Instrument:
 
     The methods are called in the loop and must not wait. An exception in one of them ends the run.
     """
+
+    def run_began(self) -> None:
+        """``netnet.run`` has begun; no task runs yet. Not told of a loop that is driven by hand."""
+
+    def run_ended(self) -> None:
+        """The run is over, however it ended; no task runs any more. Not told of a loop that is driven by hand."""
 
     def task_spawned(self, task: Task[Any]) -> None:
         """A task was made; it has not started yet."""
@@ -45,21 +52,36 @@ class Instrument:
         """So many descriptors were ready."""
 
 
+#: what is told
+_TOLD: Final = tuple(name for name in vars(Instrument) if not name.startswith("_"))
+
+
+def _overrides(instrument: Instrument, what: str) -> bool:
+    method = getattr(instrument, what)
+    return getattr(method, "__func__", method) is not getattr(Instrument, what)
+
+
 class Instruments:
     """All instruments of one loop. One that fails is told nothing more, and ends the run."""
 
     def __init__(self, instruments: Sequence[Instrument]) -> None:
-        self._instruments = list(instruments)
+        #: what is told → those who hear of it
+        self._hearing = {what: [one for one in instruments if _overrides(one, what)] for what in _TOLD}
+        #: whether steps are told at all
+        self._steps = bool(self._hearing["task_resumed"] or self._hearing["task_paused"])
         self.loop: Loop
+        self._started = False
         self._running: Task[Any] | None = None
         self._before: Any = None
 
     def _tell(self, what: str, *about: object) -> None:
-        for one in tuple(self._instruments):
+        for one in tuple(self._hearing[what]):
             try:
                 getattr(one, what)(*about)
             except BaseException as error:
-                self._instruments.remove(one)
+                for hearing in self._hearing.values():
+                    if one in hearing:
+                        hearing.remove(one)
                 self.loop.shut_down(error)
 
     def task_spawned(self, task: Task[Any]) -> None:
@@ -72,6 +94,8 @@ class Instruments:
 
     def goes_on(self, task: Task[Any] | None) -> None:
         """*task* runs now; ``None``: no task does."""
+        if not self._steps:
+            return
         before, self._running = self._running, task
         if before is not task:
             if before is not None:
@@ -81,6 +105,8 @@ class Instruments:
 
     def around(self, wait: Wait) -> Wait:
         """*wait*, telling before and after."""
+        if not (self._hearing["before_wait"] or self._hearing["after_wait"]):
+            return wait
 
         def told(timeout_seconds: float | None) -> list[tuple[int, int]]:
             self._tell("before_wait", timeout_seconds)
@@ -94,10 +120,20 @@ class Instruments:
 
     def start(self) -> None:
         """From now on steps are told. In the loop's thread."""
-        self._before = greenlet.settrace(self._switched)
+        self._started = True
+        if self.loop.main is not None:  # else it is driven by hand
+            self._tell("run_began")
+        if self._steps:
+            self._before = greenlet.settrace(self._switched)
 
     def stop(self) -> None:
-        greenlet.settrace(self._before)
+        """From now on nothing is told. Does nothing where it was not started."""
+        if self._started:
+            self._started = False
+            if self._steps:
+                greenlet.settrace(self._before)
+            if self.loop.main is not None:
+                self._tell("run_ended")
 
     def _switched(self, event: str, switch: tuple[Any, Any]) -> None:
         target = switch[1]
