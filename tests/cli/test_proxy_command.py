@@ -433,8 +433,7 @@ def test_sockets_of_systemd(name, file, tmp_path):
             text=True,
         )
         try:
-            while not path.exists():
-                assert process.poll() is None
+            await_listener(path, process)
             served_on(str(path), target)
             assert manager.recv(1000) == b"READY=1"
             assert process.stdout.readline().startswith(f"SOCKS4/4a/5 and HTTP proxy on unix:{path}, 2 workers")
@@ -452,6 +451,15 @@ def test_sockets_of_systemd(name, file, tmp_path):
             process.wait()
             process.stdout.close()
             process.stderr.close()
+
+
+def await_listener(path, process):
+    """Until *process* listens there: the path is there before."""
+    while True:
+        assert process.poll() is None
+        with socket.socket(socket.AF_UNIX) as client:
+            if client.connect_ex(str(path)) == 0:
+                return
 
 
 def served_on(path, target):
