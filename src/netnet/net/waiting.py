@@ -36,6 +36,7 @@ plain = socket.socket
 
 _set_plain_timeout = plain.settimeout
 _plain_close = _socket.socket.close
+_plain_finalize = _socket.socket.__del__  # type: ignore[attr-defined]
 
 # as plain numbers: of the enumerations' members, each "&" and "|" is a call of Python code, and costs a microsecond
 _NONBLOCK = int(getattr(socket, "SOCK_NONBLOCK", 0))
@@ -275,10 +276,15 @@ class WaitingSocket(socket.socket):
 
     def __del__(self) -> None:
         """Dropped without ``close``: the loop forgets the descriptor before the base class closes it, with a warning."""
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None and descriptor.loop is not None:
-            descriptor.detach()
-        super().__del__()  # type: ignore[misc]
+        try:
+            descriptor = self._descriptor
+        except AttributeError:  # its making failed
+            _plain_finalize(self)
+            return
+        if descriptor.fd >= 0:  # as a rule it was closed
+            if descriptor.loop is not None:
+                descriptor.detach()
+            _plain_finalize(self)
 
 
 def _close_from_outside(descriptor: Descriptor, fd: int) -> None:
