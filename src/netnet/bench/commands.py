@@ -186,6 +186,7 @@ def _introduce(wanted: Wanted, chosen: Sequence[Case], done: int, console: Conso
     minutes = max(0, measurements - done) * _seconds_each(wanted.size) / 60
     lines = [
         machine.environment(),
+        "peers: " + ", ".join(f"{name} {version}" for name, version in peers.versions().items()),
         "server on processor {}, load on {}; medians of interleaved runs".format(*processors()),
         f"{measurements} measurements, some {max(1, round(minutes))} min, into {wanted.out}/",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sysconfig
 from pathlib import Path
 
 from netnet.bench import peers
@@ -31,7 +32,7 @@ def description() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "kernel": f"{platform.system()} {_release()}, {platform.machine()}",
         "virtual": _virtual(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, {_build()}",
         "C library": " ".join(platform.libc_ver()).strip() or "unknown",
     }
 
@@ -40,6 +41,13 @@ def _release() -> str:
     """The kernel's version, without what its builder has added."""
     found = re.match(r"\d+\.\d+", platform.release())
     return found.group() if found else "unknown"
+
+
+def _build() -> str:
+    """How the interpreter was built, as far as it matters for its speed."""
+    arguments = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    optimised = "profile-guided optimisation" if "--enable-optimizations" in arguments else "no optimisation by profile"
+    return f"{optimised}, {'a shared library' if sysconfig.get_config_var('Py_ENABLE_SHARED') else 'one binary'}"
 
 
 def _cpuinfo() -> str:

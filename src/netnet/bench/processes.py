@@ -35,6 +35,11 @@ class BenchError(Error):
     """A program of the bench did not do what it should; the message has its last words, where they are kept."""
 
 
+def said(command: Sequence[str]) -> str:
+    """A command as a message has it: without the folders of its programs and files, which are this machine's affair."""
+    return " ".join(os.path.basename(word) if os.path.isabs(word) else word for word in command)
+
+
 def processors() -> tuple[int | None, int | None]:
     """The processor of the server and that of the load; ``None`` where there are not two to choose from."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -65,7 +70,7 @@ class Process:
                     preexec_fn=None if on is None else lambda: os.sched_setaffinity(0, on),
                 )
             except OSError as error:
-                raise BenchError(f"{command[0]} cannot be started: {error.strerror}") from None
+                raise BenchError(f"{os.path.basename(command[0])} cannot be started: {error.strerror}") from None
             undo.pop_all()
         self.pid = self._process.pid
 
@@ -105,7 +110,7 @@ class Process:
 
     def _failure(self) -> BenchError:
         status = self._process.wait()
-        return BenchError(f"{' '.join(self.command)} ended with status {status}{self._last_words()}")
+        return BenchError(f"{said(self.command)} ended with status {status}{self._last_words()}")
 
     def _last_words(self) -> str:
         if self._errors is None:
@@ -131,7 +136,7 @@ class Process:
                 return int(following)
             if ":" in word and word.rstrip(",").rpartition(":")[2].isdigit():
                 return int(word.rstrip(",").rpartition(":")[2])
-        raise BenchError(f"{' '.join(self.command)} printed no port: {' '.join(words)}")
+        raise BenchError(f"{said(self.command)} printed no port: {' '.join(words)}")
 
     def group_cpu_seconds(self) -> dict[int, float]:
         """The processor time that each process of its group has used itself, by process id.
@@ -145,7 +150,7 @@ class Process:
         after = self.group_cpu_seconds()
         gone = set(before) - set(after)
         if gone:
-            raise BenchError(f"{' '.join(self.command)}: {len(gone)} of its processes ended while they were measured")
+            raise BenchError(f"{said(self.command)}: {len(gone)} of its processes ended while they were measured")
         return [seconds - before.get(pid, 0.0) for pid, seconds in after.items()]
 
     def total_cpu_seconds(self) -> float:

@@ -20,7 +20,7 @@ from netnet.bench import peers
 from netnet.bench.families.relay import bytes_text
 from netnet.bench.figures import Case, Measure, Quantity, Sample, Size, Table
 from netnet.bench.native import go_program, program
-from netnet.bench.processes import BenchError, load, probing, python_server, window
+from netnet.bench.processes import BenchError, load, probing, python_server, said, window
 
 #: bytes of a small message, which other families send too
 MESSAGE = 64
@@ -132,7 +132,7 @@ def measure(command: Sequence[str], connections: int, message: int, size: Size) 
     told = dict(zip(words[::2], words[1::2], strict=True))
     trips = int(told["ops"])
     if not trips:
-        raise BenchError(f"{' '.join(command)}: no round trip in {size.seconds} s")
+        raise BenchError(f"{said(command)}: no round trip in {size.seconds} s")
     return {
         "CPU": used / trips * 1e6,
         "throughput": trips / size.seconds,

@@ -21,7 +21,7 @@ from netnet.bench.families.proxies import Place, Proxy, Ready, echo_target
 from netnet.bench.figures import Case, Measure, Sample, Size, Table
 from netnet.bench.native import program
 from netnet.bench.peers import lacking
-from netnet.bench.processes import BenchError, Process, load, probing, serving, window
+from netnet.bench.processes import BenchError, Process, load, probing, said, serving, window
 
 #: connections that have traffic beside those that idle
 BUSY: Final = 10
@@ -252,7 +252,7 @@ def _sample(proxy: Proxy, client: Process) -> Sample:
     used, words = window(proxy.process, client)
     done, failed = int(words[1]), int(words[3])
     if failed or not done:
-        raise BenchError(f"{' '.join(proxy.process.command)}: {done} handshakes came through, {failed} failed")
+        raise BenchError(f"{said(proxy.process.command)}: {done} handshakes came through, {failed} failed")
     return {"CPU": used / done * 1e6}
 
 

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from netnet.bench.figures import Measure, Sample, Table, has
 from netnet.bench.native import program
 from netnet.bench.peers import SOFTWARE, lacking
-from netnet.bench.processes import START_SECONDS, BenchError, Process, free_port, load, probing, serving
+from netnet.bench.processes import START_SECONDS, BenchError, Process, free_port, load, probing, said, serving
 
 _CONFIGURATIONS: Final = Path(__file__).parents[1] / "servers"
 
@@ -122,7 +122,7 @@ def listening(
                 break
             process.still_runs(look_seconds)
         else:
-            raise BenchError(f"{' '.join(command)} does not listen on port {port}")
+            raise BenchError(f"{said(command)} does not listen on port {port}")
         yield process
 
 

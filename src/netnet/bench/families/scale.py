@@ -19,7 +19,7 @@ from netnet.bench.families.echo import MESSAGE
 from netnet.bench.families.proxies import ours
 from netnet.bench.figures import Case, Quantity, Sample, Size, Table
 from netnet.bench.native import program
-from netnet.bench.processes import GRACE_SECONDS, BenchError, Process, load, probing, python_server, serving
+from netnet.bench.processes import GRACE_SECONDS, BenchError, Process, load, probing, python_server, said, serving
 
 #: load generators: each is one thread, and one could not keep two workers busy
 LOADS = 2
@@ -140,5 +140,5 @@ def _trips(server: Process, clients: Sequence[Process], size: Size) -> Trips:
     server.still_runs()
     used = server.group_used_seconds(before)
     if not all(results):
-        raise BenchError(f"{' '.join(server.command)}: no round trip in {size.seconds} s")
+        raise BenchError(f"{said(server.command)}: no round trip in {size.seconds} s")
     return Trips(sum(results) / size.seconds, sum(results), used)

@@ -11,7 +11,7 @@ from netnet.bench.families import proxies
 from netnet.bench.families.importing import PYTHON_ALONE, import_milliseconds
 from netnet.bench.families.proxies import HERE, PEERS, Ready, listening
 from netnet.bench.figures import Case, Quantity, Sample, Size, Table
-from netnet.bench.processes import BenchError, free_port
+from netnet.bench.processes import BenchError, free_port, said
 
 #: a proxy that listens answers by then
 ANSWER_SECONDS = 10.0
@@ -43,7 +43,7 @@ def _measure(name: str) -> Sample:
 
 def started(ready: Ready) -> Sample:
     """Starts a proxy, and asks it for something. Raises ``BenchError``."""
-    told = " ".join(ready.command)
+    told = said(ready.command)
     began = time.perf_counter()
     with listening(ready.command, ready.port, quiet=ready.quiet, look_seconds=LOOK_SECONDS) as process:
         listens = time.perf_counter()

@@ -24,11 +24,11 @@ from netnet.bench.report.document import (
     Row,
 )
 from netnet.bench.report.growth import growths
-from netnet.bench.report.plan import plans
+from netnet.bench.report.plan import groups, plans, subject_of
 from netnet.bench.report.standing import AHEAD, BEHIND, LEVEL, Against, Standing, standings
 from netnet.bench.results import Results
 from netnet.bench.targets import measured
-from netnet.bench.wording import heading, limits, number, ratio, sense
+from netnet.bench.wording import at, heading, limits, number, ratio, sense
 
 _STANDS = (
     "The figures of netnet beside those of the best peer in each case. A ratio is one of costs: where more is better it is"
@@ -46,6 +46,7 @@ _GROWS = (
     "A fit of the medians by least squares. Flat means that they differ by less than 15 %, or by less than the runs of one"
     " case do."
 )
+_GLANCE = "Medians: {}."
 _PUBLISHED = "Published: figures that others have measured elsewhere, as ratios to their base."
 
 
@@ -208,6 +209,7 @@ def _families(tables: Sequence[Table]) -> Iterator[Block]:
             yield Heading(3, f"{family}: how the figures grow")
             yield Paragraph(_GROWS)
             yield grown
+        yield from _glances(of_family)
         for table in of_family:
             yield Heading(3, table.title)
             if table.samples:
@@ -225,6 +227,54 @@ def growth(tables: Sequence[Table]) -> Grid | None:
     columns = (Column("what", number=False), Column("peer", number=False), Column("growth", number=False))
     rows = tuple(Row((Cell(one.subject), Cell(one.peer), Cell(one.fit.text)), one.ours) for one in found)
     return Grid(columns, rows) if rows else None
+
+
+def _glances(of_family: Sequence[Table]) -> Iterator[Block]:
+    """The medians of several tables in one, each time where there are several."""
+    placed = [group for group in groups(of_family) if all(table.place for table in group)]
+    for group in placed:
+        if len(group) > 1:
+            yield Heading(3, f"{subject_of(group)}: at a glance")
+            yield Paragraph(_GLANCE.format(heading(group[0].quantities[0])))
+            yield by_place(group)
+    others = [table for table in of_family if not any(table in group for group in placed)]
+    if len(others) > 1:
+        yield Heading(3, f"{of_family[0].family}: at a glance")
+        yield Paragraph(_GLANCE.format("each case's first figure"))
+        yield by_case(others)
+
+
+def by_place(group: Sequence[Table]) -> Grid:
+    """The first quantity of tables of one chart: a row for each peer, a column for each place."""
+    columns = [Column("peer", number=False)]
+    columns += [Column(", ".join(at(axis, value) for axis, value in table.place.items())) for table in group]
+    rows = [
+        Row((Cell(peer), *(_middle(table, peer) for table in group)), peer == group[0].ours) for peer in _all(group)
+    ]
+    return Grid(tuple(columns), tuple(rows))
+
+
+def by_case(tables: Sequence[Table]) -> Grid:
+    """The first quantity of each table: a row for each, a column for each peer."""
+    peers = _all(tables)
+    columns = [Column("case", number=False), *map(Column, peers)]
+    rows = [
+        Row((Cell(table.title, heading(table.quantities[0])), *(_middle(table, peer) for peer in peers)))
+        for table in tables
+    ]
+    return Grid(tuple(columns), tuple(rows))
+
+
+def _all(tables: Sequence[Table]) -> list[str]:
+    """All peers of these tables: ours, then the base, then the others."""
+    first = tables[0]
+    found = dict.fromkeys(peer for table in tables for peer in table.samples)
+    return sorted(found, key=lambda peer: (peer != first.ours, peer != first.base))
+
+
+def _middle(table: Table, peer: str) -> Cell:
+    values = table.values(peer, table.quantities[0])
+    return Cell(number(statistics.median(values)), value=statistics.median(values)) if values else Cell("–")
 
 
 def peers_of(table: Table) -> list[str]:
@@ -302,6 +352,8 @@ def _flames(results: Results) -> Iterator[Block]:
 
 
 __all__ = [
+    "by_case",
+    "by_place",
     "document",
     "grid",
     "growth",

@@ -1,10 +1,11 @@
-"""The report as Markdown, ``report.md``: as GitHub shows it, with the charts beside it in ``charts/``."""
+"""The report as Markdown, ``report.md``: as GitHub shows it, with the charts beside it in ``charts/``; their SVG follows the
+reader's light or dark theme, the PNG files are for what shows no SVG.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from html import escape
 from typing import Any
 from urllib.parse import quote
 
@@ -73,14 +74,7 @@ def _cell(cell: Cell, *, strong: bool) -> str:
 
 
 def _chart(block: Chart) -> str:
-    alt = escape(block.alt)
-    return (
-        f"<picture>\n"
-        f'<source media="(prefers-color-scheme: dark)" srcset="charts/{block.stem}-dark.png">\n'
-        f'<img src="charts/{block.stem}.png" alt="{alt}">\n'
-        f"</picture>\n\n"
-        f"[{plain(block.title)} as SVG](charts/{block.stem}.svg)"
-    )
+    return f"![{plain(block.alt)}](charts/{block.stem}.svg)"
 
 
 def _graph(block: Graph) -> str:
