@@ -27,11 +27,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, NamedTuple, TypeVar
 
 from netnet.socks.ranges import Intervals, Network, literal, loopback, plain, private, text_of
-from netnet.socks.requests import Command
+from netnet.socks.requests import ADDRESSES_KEPT, Command
 from netnet.socks.rule_items import (
     UNIX,
     WORDS,
@@ -299,6 +299,8 @@ class Rules:
         #: the last one, which stands at -1 as well, is for no rule
         self._verdicts = [*(Verdict(r.allow, r.name, f"rule {r.name!r}", r.route) for r in self.rules), default]
         self._denied: dict[str, Verdict] = {}
+        #: of the last addresses, what ``_look_at`` says: most connections go to a few
+        self._known = lru_cache(maxsize=ADDRESSES_KEPT)(self._look_at)
 
     def _read(self) -> None:
         """Makes the tables. One that would not tell rules apart is left out."""
@@ -313,6 +315,8 @@ class Rules:
         times = reading.each("times", lambda rule: rule.times, read_time)
         reading.done()
         self._clients = _Clients(clients, free("clients")) if clients else None
+        #: of the last clients, the rules for each
+        self._of_client = lru_cache(maxsize=ADDRESSES_KEPT)(self._clients.at) if self._clients is not None else None
         self._users = _Users(users, free("users")) if users else None
         by_command = {one: free("commands") | _bits(b for b, its in commands if its is one) for one in Command}
         self._commands = by_command if commands else None
@@ -346,8 +350,8 @@ class Rules:
             mask &= self._commands[command]
         if self._ports is not None:
             mask &= self._ports.at(port)
-        if self._clients is not None:
-            mask &= self._clients.at(client)
+        if self._of_client is not None:
+            mask &= self._of_client(client)
         if self._times is not None:
             mask &= self._times.at(_minute_of_week(self._now()))
         if packed:
@@ -373,17 +377,23 @@ class Rules:
         if command is Command.BIND and packed in _HERE:
             if destinations is not None:
                 mask &= destinations.any_peer(packed) | destinations.by_name(host)
-        elif destinations is not None:
-            special = private(packed)
-            named = destinations.naming(packed, special)
-            mask &= named | destinations.among(packed, special) | destinations.by_name(host)
-        elif deny_private:
-            special = private(packed)
+        elif destinations is not None or deny_private:
+            special, named, holding = self._known(host, packed)
+            mask &= holding
         first = mask & -mask
         verdict = self._verdicts[first.bit_length() - 1]
         if special is None or not deny_private or not verdict.allow or first & named:
             return verdict
         return self._denied.get(special) or self._deny(special)
+
+    def _look_at(self, host: str, packed: bytes) -> tuple[str | None, int, int]:
+        """Of an address: the special range that it is in, the rules that name it, and those that hold it."""
+        special = private(packed)
+        destinations = self._destinations
+        if destinations is None:
+            return special, 0, self._everything
+        named = destinations.naming(packed, special)
+        return special, named, named | destinations.among(packed, special) | destinations.by_name(host)
 
     def _deny(self, special: str) -> Verdict:
         """The verdict for a special range, made once for each: there are a few dozen."""
