@@ -184,6 +184,15 @@ def test_only_some_peers(bench, family, tmp_path):
     assert found["missing"] == {"gevent": "pip install gevent"}
 
 
+def test_only_some_peers_do_not_replace_a_whole_run(bench, family, tmp_path, capsys):
+    bench("run")
+    before = (tmp_path / "netnet-bench" / "results.json").read_bytes()
+    assert bench("run", "--peers", "netnet") == 1
+    assert "--peers would take the others' figures out of them; --out chooses another" in capsys.readouterr().err
+    assert (tmp_path / "netnet-bench" / "results.json").read_bytes() == before
+    assert bench("run", "--peers", "netnet", "--fresh") == 0
+
+
 def test_a_failure_of_ours_is_the_status_and_the_report_is_written(bench, family, tmp_path, capsys):
     family.ratios = [BenchError("it ended with status 9")]
     assert bench("run") == 1

@@ -163,6 +163,11 @@ def _kept(wanted: Wanted) -> Results | None:
     """What the folder has of an earlier run, which this one adds to. Raises ``UsageError`` where they do not go together."""
     if wanted.fresh or not (wanted.out / results.NAME).exists():
         return None
+    if wanted.peers:
+        raise UsageError(
+            f"{wanted.out}: has results of a run, and --peers would take the others' figures out of them; "
+            "--out chooses another folder, --fresh replaces them"
+        )
     found = results.read(wanted.out)
     here = (netnet.__version__, wanted.size.name, wanted.size.seed, machine.environment())
     if (found.netnet, found.size, found.seed, found.environment) != here:
