@@ -63,6 +63,17 @@ def pytest_runtest_teardown() -> None:
     _tests_run += 1
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Without the collector, which may end a greenlet of a failed test while pytest parses its source: Python 3.11's
+    compiler takes the change of depth for an error of its own, and no test after that would run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def descriptors() -> set[str]:
     """The open descriptors, as ``number → what it is``."""
     found = set()
