@@ -57,12 +57,6 @@ class ConnectingSocket(WaitingSocket):
         if code == errno.EAGAIN and family_of(self) == UNIX:
             # the listener's backlog is full and the kernel offers no way to wait for it: nothing was begun
             return self._connect_unix(address)
-        if code == errno.EINPROGRESS and _is_here(address):
-            # the kernel has done both sides' part by now: asking again costs less than waiting to be told
-            code = plain.connect_ex(self, address)
-            if code not in _IN_PROGRESS:
-                self._descriptor.readable = self._descriptor.writable = True
-                return 0 if code == errno.EISCONN else code
         # not before it stands can it be either, and from then on the poller tells
         self._descriptor.readable = self._descriptor.writable = False
         try:
@@ -83,12 +77,6 @@ class ConnectingSocket(WaitingSocket):
             return self._insist(attempt)
         except TimeoutError:
             return errno.EAGAIN
-
-
-def _is_here(address: Any) -> bool:
-    """Whether a socket's address is one of the loopback interface."""
-    host = address[0] if type(address) is tuple else None
-    return type(host) is str and (host.startswith("127.") or host == "::1")
 
 
 def _connected(sock: ConnectingSocket, address: Any) -> int:
