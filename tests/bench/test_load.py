@@ -9,6 +9,7 @@ import random
 import select
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -493,10 +494,12 @@ def test_the_oldest_are_replaced():
     """
     with scripted(body) as (target, port), load("churn", 0, port, port, standing, 0, 20) as client:
         assert client.line() == ["start"]
-        for _ in range(4 * standing):
-            closed = figures(target.line())
-            assert standing - 2 * making <= closed["of"] <= standing + making
-            assert closed["older"] <= 2 * making
+        closed = [figures(target.line()) for _ in range(4 * standing)]
+    # each is told by a thread of the target, at the time when that has its turn: what holds is the middle
+    assert standing - making <= statistics.median(one["of"] for one in closed) <= standing + making
+    assert (
+        statistics.median(one["older"] for one in closed) <= making
+    )  # half of those that stand, were they chosen by chance
 
 
 def test_one_that_stands_and_is_lost_has_failed():

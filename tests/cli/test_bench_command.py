@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 
 import pytest
 
@@ -296,3 +297,9 @@ def test_history(bench, family, capsys):
 
 def test_the_environment_names_what_figures_hang_on():
     assert re.search(r"\d+ processors; greenlet \d", machine.environment())
+
+
+def test_sigterm_is_as_it_was_before(bench, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    bench("list")
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -98,12 +98,14 @@ def _command(does: Callable[[argparse.Namespace, Console], int]) -> Callable[[ar
         from rich.console import Console
 
         console = Console(highlight=False)
-        signal.signal(signal.SIGTERM, _terminated)  # so that what was started is ended
+        before = signal.signal(signal.SIGTERM, _terminated)  # so that what was started is ended
         try:
             return does(options, console)
         except KeyboardInterrupt:
             console.print("\nstopped; the same command goes on where it was", markup=False)
             return INTERRUPTED
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return run
 
